@@ -1,1 +1,93 @@
-//! The model canister.
+//! The model canister: a GPT on the Internet Computer.
+//!
+//! A thin shell over [`icgpt_engine`], which does the arithmetic. Data flows one way:
+//! [`seed`] takes uploaded bytes, [`files`] keeps them in [`storage`], [`serving`] builds the model,
+//! [`jobs`] generates with it in [`slices`] of messages. [`access`] says who may call what.
+
+mod access;
+mod error;
+mod files;
+mod jobs;
+mod own;
+mod random;
+mod seed;
+mod serving;
+mod slices;
+mod storage;
+mod types;
+
+/// The interface, in the module itself, so that every deployment tool and client finds it there.
+#[cfg(target_arch = "wasm32")]
+#[unsafe(link_section = "icp:public candid:service")]
+#[used]
+static CANDID: [u8; include_bytes!("../model.did").len()] = *include_bytes!("../model.did");
+
+#[ic_cdk::init]
+fn init() {
+    open_storage();
+    access::install(ic_cdk::api::msg_caller());
+}
+
+#[ic_cdk::post_upgrade]
+fn post_upgrade() {
+    open_storage();
+    if let Err(error) = serving::rebuild() {
+        ic_cdk::trap(format!("the stored model can't be rebuilt: {error}"));
+    }
+}
+
+fn open_storage() {
+    if let Err(storage::UnknownLayout(version)) = storage::open() {
+        ic_cdk::trap(format!(
+            "stable memory holds layout {version}, this module reads layout {}: \
+             install a matching module, or reinstall to begin anew",
+            storage::LAYOUT_VERSION
+        ));
+    }
+}
+
+/// A message has no randomness of its own; [`random`] draws it by a call. What asks here are the
+/// hash tables of dependencies, which only want some value, and the same one on every node.
+#[cfg(target_arch = "wasm32")]
+#[unsafe(no_mangle)]
+unsafe extern "Rust" fn __getrandom_v03_custom(
+    dest: *mut u8,
+    len: usize,
+) -> Result<(), getrandom::Error> {
+    // SAFETY: getrandom hands over a writable buffer of `len` bytes.
+    unsafe { core::ptr::write_bytes(dest, 0x5a, len) };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::marker::PhantomData;
+
+    use candid::Principal;
+    use candid_parser::utils::{CandidSource, service_compatible, service_equal};
+    use serde_bytes::ByteBuf;
+
+    use crate::types::*;
+
+    candid::export_service!();
+
+    const OURS: &str = include_str!("../model.did");
+    const SEED: &str = include_str!("../../../tests/canister/seed.did");
+
+    #[test]
+    fn model_did_is_what_the_code_exports() {
+        service_equal(CandidSource::Text(&__export_service()), CandidSource::Text(OURS)).unwrap();
+    }
+
+    #[test]
+    fn clients_of_the_seed_work_unchanged() {
+        service_compatible(CandidSource::Text(OURS), CandidSource::Text(SEED)).unwrap();
+    }
+
+    #[test]
+    fn a_changed_result_would_be_noticed() {
+        let changed = OURS.replace("tokenize : (text) -> (Tokenizer_Result)", "tokenize : (text) -> (text)");
+        assert_ne!(changed, OURS);
+        assert!(service_compatible(CandidSource::Text(&changed), CandidSource::Text(SEED)).is_err());
+    }
+}

@@ -1,0 +1,138 @@
+//! Why a call is refused. The text is what a user reads, so it says what to do next.
+
+use std::fmt;
+
+use icgpt_engine::{
+    CheckpointError, ConfigError, ForwardError, LoadError, RequestError, TokenizerError,
+};
+
+use crate::files::Kind;
+
+/// A call that can't be served.
+#[derive(Debug)]
+pub enum Error {
+    /// No model was set up.
+    NoModel,
+    /// No tokenizer was set up.
+    NoTokenizer,
+    /// Nothing of this file has been uploaded.
+    NothingUploaded(Kind),
+    /// The file would grow past its limit.
+    TooLarge(Kind, u64),
+    /// Stable memory could not grow.
+    OutOfStableMemory,
+    /// `store` comes before `load` and set-up.
+    NotStored(Kind),
+    /// The upload is finished; it takes no more bytes until it is cleared.
+    AlreadyStored(Kind),
+    /// Files can't change while `setup_model` reads them.
+    SettingUp,
+    /// `config.json` is not usable.
+    Config(ConfigError),
+    /// The safetensors file is not usable.
+    Checkpoint(CheckpointError),
+    /// Its tensors don't make this model.
+    Load(LoadError),
+    /// The model would not fit into the heap.
+    TooLargeForHeap(u64),
+    /// `tokenizer.json` is not usable.
+    Tokenizer(TokenizerError),
+    /// The tokenizer has ids that the model does not.
+    Vocabulary {
+        /// The tokenizer's highest id.
+        max_id: u32,
+        /// The model's number of tokens.
+        vocab_size: usize,
+    },
+    /// The request can't be run.
+    Request(RequestError),
+    /// A token can't be run.
+    Forward(ForwardError),
+    /// One of `generate`'s own limits.
+    Limit(&'static str),
+    /// A token id without a token.
+    UnknownToken(u32),
+    /// Too many generations at once.
+    Busy(usize),
+    /// No such job, or not this caller's.
+    NoJob,
+    /// A message to this canister itself failed.
+    Platform(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoModel => {
+                write!(f, "no model is set up: upload one, then call setup_model")
+            }
+            Self::NoTokenizer => write!(
+                f,
+                "no tokenizer is set up: upload tokenizer.json and call setup_tokenizer, or use token ids"
+            ),
+            Self::NothingUploaded(kind) => write!(
+                f,
+                "no {kind} bytes have been uploaded: call append_{kind}_bytes first"
+            ),
+            Self::TooLarge(kind, limit) => {
+                write!(f, "a {kind} file may have at most {limit} bytes")
+            }
+            Self::OutOfStableMemory => write!(
+                f,
+                "stable memory could not grow: check the canister's memory allocation and cycles"
+            ),
+            Self::NotStored(kind) => write!(
+                f,
+                "the {kind} upload is not finished: call store_{kind}_bytes_to_stable first"
+            ),
+            Self::AlreadyStored(kind) => write!(
+                f,
+                "the {kind} upload is finished: call clear_{kind}_bytes to begin another"
+            ),
+            Self::SettingUp => {
+                write!(f, "setup_model is running: wait until model_info says ready")
+            }
+            Self::Config(e) => write!(f, "config.json: {e}"),
+            Self::Checkpoint(e) => write!(f, "safetensors: {e}"),
+            Self::Load(e) => write!(f, "safetensors: {e}"),
+            Self::TooLargeForHeap(bytes) => write!(
+                f,
+                "the model needs {bytes} bytes of heap in f32, more than a canister can give it"
+            ),
+            Self::Tokenizer(e) => write!(f, "tokenizer.json: {e}"),
+            Self::Vocabulary { max_id, vocab_size } => write!(
+                f,
+                "the tokenizer does not match the model: its highest id is {max_id}, \
+                 the model's vocabulary has {vocab_size} tokens"
+            ),
+            Self::Request(e) => e.fmt(f),
+            Self::Forward(e) => e.fmt(f),
+            Self::Limit(text) => f.write_str(text),
+            Self::UnknownToken(id) => write!(f, "token id {id} is not in the vocabulary"),
+            Self::Busy(n) => write!(f, "{n} generations are running: try again in a moment"),
+            Self::NoJob => write!(f, "no such job, or it belongs to another caller"),
+            Self::Platform(text) => write!(f, "the Internet Computer refused: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+macro_rules! from {
+    ($($type:ty => $variant:ident),* $(,)?) => {
+        $(impl From<$type> for Error {
+            fn from(e: $type) -> Self {
+                Self::$variant(e)
+            }
+        })*
+    };
+}
+
+from! {
+    ConfigError => Config,
+    CheckpointError => Checkpoint,
+    LoadError => Load,
+    TokenizerError => Tokenizer,
+    RequestError => Request,
+    ForwardError => Forward,
+}

@@ -1,0 +1,141 @@
+//! Our own interface beside the seed's: what runs here, jobs, and the numbers behind the text.
+
+use ic_cdk::api::msg_caller;
+use icgpt_engine::{Activation, Context, Scoring, Session};
+use serde_bytes::ByteBuf;
+
+use crate::access::user;
+use crate::error::Error;
+use crate::files::{self, Kind};
+use crate::jobs;
+use crate::serving;
+use crate::slices::{Budget, WHOLE_MESSAGE, next_message};
+use crate::storage::LAYOUT_VERSION;
+use crate::types::{
+    Architecture, Completion, Files, ModelInfo, Options, Progress, Prompt, Setup, SourceSha256,
+    Template,
+};
+
+#[ic_cdk::query]
+fn files() -> Files {
+    Files {
+        safetensors: files::state(Kind::Safetensors),
+        config: files::state(Kind::Config),
+        tokenizer: files::state(Kind::Tokenizer),
+    }
+}
+
+#[ic_cdk::query]
+fn model_info() -> ModelInfo {
+    let model = serving::model().ok();
+    let config = model.as_ref().map(|model| model.config());
+    let live = |kind| files::state(kind).live.map(|info| info.sha256);
+    ModelInfo {
+        setup: match (serving::progress(), &model) {
+            (Some((done, total)), _) => Setup::SettingUp { done, total },
+            (None, Some(_)) => Setup::Ready,
+            (None, None) => Setup::Empty,
+        },
+        architecture: model.as_ref().map(|model| {
+            let config = model.config();
+            Architecture {
+                family: "gpt2".into(),
+                n_layer: config.n_layer as u32,
+                n_head: config.n_head as u32,
+                n_embd: config.n_embd as u32,
+                n_ctx: config.n_ctx as u32,
+                n_inner: config.n_inner as u32,
+                vocab_size: config.vocab_size as u32,
+                activation: match config.activation {
+                    Activation::GeluNew => "gelu_new",
+                    Activation::Gelu => "gelu",
+                }
+                .into(),
+                tied: model.tied(),
+                parameters: model.parameters(),
+            }
+        }),
+        precision: "f32".into(),
+        source_sha256: SourceSha256 {
+            safetensors: live(Kind::Safetensors),
+            config: live(Kind::Config),
+            tokenizer: live(Kind::Tokenizer),
+        },
+        template: config.and_then(|config| config.template.as_ref()).map(|template| Template {
+            prefix: template.prefix.clone(),
+            suffix: template.suffix.clone(),
+            stop: template.stop.clone(),
+        }),
+        context: match config.map(|config| config.context) {
+            Some(Context::Slide) => "slide",
+            _ => "stop",
+        }
+        .into(),
+        tokenizer: serving::tokenizer().is_ok(),
+        layout_version: LAYOUT_VERSION,
+        module_version: env!("CARGO_PKG_VERSION").into(),
+    }
+}
+
+#[ic_cdk::update(guard = "user")]
+async fn complete(prompt: Prompt, options: Options) -> Result<Completion, String> {
+    let run = async { jobs::run(jobs::prepare(prompt, options, true).await?).await };
+    run.await.map_err(|error: Error| error.to_string())
+}
+
+#[ic_cdk::update(guard = "user")]
+async fn submit(prompt: Prompt, options: Options) -> Result<ByteBuf, String> {
+    let caller = msg_caller();
+    let start = async { jobs::submit(caller, jobs::prepare(prompt, options, true).await?).await };
+    match start.await {
+        Ok(id) => Ok(ByteBuf::from(id.to_vec())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[ic_cdk::query]
+fn poll(id: ByteBuf, from: u32) -> Result<Progress, String> {
+    jobs::poll(msg_caller(), &id, from).map_err(|error| error.to_string())
+}
+
+#[ic_cdk::update(guard = "user")]
+fn cancel(id: ByteBuf) -> Result<(), String> {
+    jobs::cancel(msg_caller(), &id).map_err(|error| error.to_string())
+}
+
+#[ic_cdk::update(guard = "user")]
+async fn logits(ids: Vec<u32>) -> Result<Vec<f32>, String> {
+    let run = async {
+        let model = serving::model()?;
+        let Some(last) = ids.len().checked_sub(1) else {
+            return Err(Error::Limit("the prompt is empty"));
+        };
+        let mut session = Session::new(&model);
+        let mut budget = Budget::until(WHOLE_MESSAGE);
+        for (i, &id) in ids.iter().enumerate() {
+            if !budget.more() {
+                next_message().await?;
+                budget = Budget::until(WHOLE_MESSAGE);
+            }
+            session.forward(&model, id, i == last)?;
+        }
+        Ok(session.logits().to_vec())
+    };
+    run.await.map_err(|error| error.to_string())
+}
+
+#[ic_cdk::update(guard = "user")]
+async fn score(prompt: Vec<u32>, continuation: Vec<u32>) -> Result<Vec<f32>, String> {
+    let run = async {
+        let model = serving::model()?;
+        let mut scoring = Scoring::new(&model, prompt, continuation)?;
+        loop {
+            let mut budget = Budget::until(WHOLE_MESSAGE);
+            if scoring.run(&model, &mut || budget.more()) {
+                return Ok(scoring.logprobs().to_vec());
+            }
+            next_message().await?;
+        }
+    };
+    run.await.map_err(|error: Error| error.to_string())
+}

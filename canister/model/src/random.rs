@@ -1,0 +1,49 @@
+//! Seeds and job ids that nobody can foresee.
+//!
+//! The platform's randomness costs a call, so it is drawn once and stretched with SHA-256 over a
+//! counter. The key lives in the heap only: an upgrade draws a new one.
+
+use std::cell::{Cell, RefCell};
+
+use candid::Principal;
+use ic_cdk::call::Call;
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+
+thread_local! {
+    static KEY: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+    static COUNTER: Cell<u64> = const { Cell::new(0) };
+}
+
+/// 32 bytes that were never given out before.
+///
+/// # Errors
+/// [`Error::Platform`] when the platform's randomness can't be had.
+pub async fn draw() -> Result<[u8; 32], Error> {
+    if KEY.with_borrow(Option::is_none) {
+        let key: Vec<u8> = Call::unbounded_wait(Principal::management_canister(), "raw_rand")
+            .await
+            .map_err(|e| Error::Platform(e.to_string()))?
+            .candid()
+            .map_err(|e| Error::Platform(e.to_string()))?;
+        KEY.set(Some(key));
+    }
+    COUNTER.set(COUNTER.get() + 1);
+    Ok(KEY.with_borrow(|key| {
+        Sha256::new()
+            .chain_update(key.as_deref().unwrap_or_default())
+            .chain_update(COUNTER.get().to_le_bytes())
+            .finalize()
+            .into()
+    }))
+}
+
+/// A seed that was never given out before.
+///
+/// # Errors
+/// See [`draw`].
+pub async fn seed() -> Result<u64, Error> {
+    let [a, b, c, d, e, f, g, h, ..] = draw().await?;
+    Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+}

@@ -1,0 +1,171 @@
+//! The model that answers: set up from files, across messages where it must, and rebuilt from
+//! stable memory after an upgrade.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use icgpt_engine::{Checkpoint, Config, Loader, Model, Tokenizer};
+
+use crate::error::Error;
+use crate::files::{self, Kind};
+use crate::slices::{Budget, WHOLE_MESSAGE, next_message};
+
+/// Heap that a model may take, in bytes: what is left of 4 GiB after caches, decoding buffers and
+/// the slack of the allocator.
+const HEAP_LIMIT: u64 = 3 << 30;
+
+thread_local! {
+    static MODEL: RefCell<Option<Rc<Model>>> = const { RefCell::new(None) };
+    static TOKENIZER: RefCell<Option<Rc<Tokenizer>>> = const { RefCell::new(None) };
+    static PROGRESS: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+}
+
+/// The model that answers.
+///
+/// # Errors
+/// [`Error::NoModel`].
+pub fn model() -> Result<Rc<Model>, Error> {
+    MODEL.with_borrow(|model| model.clone().ok_or(Error::NoModel))
+}
+
+/// Its tokenizer.
+///
+/// # Errors
+/// [`Error::NoTokenizer`].
+pub fn tokenizer() -> Result<Rc<Tokenizer>, Error> {
+    TOKENIZER.with_borrow(|tokenizer| tokenizer.clone().ok_or(Error::NoTokenizer))
+}
+
+/// Bytes of weights read and in all, while a set-up runs.
+pub fn progress() -> Option<(u64, u64)> {
+    PROGRESS.get()
+}
+
+/// Refuses while a set-up reads the files.
+///
+/// # Errors
+/// [`Error::SettingUp`].
+pub fn files_may_change() -> Result<(), Error> {
+    if PROGRESS.get().is_some() { Err(Error::SettingUp) } else { Ok(()) }
+}
+
+/// Marks a set-up as running until it is dropped, also when a trap ends the set-up early.
+struct Running;
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        PROGRESS.set(None);
+    }
+}
+
+fn loader(config: Config, weights: &files::StableFile) -> Result<Loader, Error> {
+    let checkpoint = Checkpoint::parse(weights)?;
+    let needed = weight_bytes(&config);
+    let loader = Loader::new(config, &checkpoint)?;
+    let live = MODEL.with_borrow(|model| model.as_ref().map_or(0, |m| m.parameters() * 4));
+    if needed + live > HEAP_LIMIT {
+        return Err(Error::TooLargeForHeap(needed + live));
+    }
+    Ok(loader)
+}
+
+/// Bytes that the weights of such a model take in f32.
+fn weight_bytes(config: &Config) -> u64 {
+    let n = |size: usize| size as u64;
+    let embeddings = n(config.vocab_size) * if config.tie_word_embeddings { 1 } else { 2 } + n(config.n_ctx);
+    let layer = 4 * n(config.n_embd) + 2 * n(config.n_inner) + 13;
+    4 * n(config.n_embd) * (embeddings + n(config.n_layer) * layer)
+}
+
+fn check_vocabulary(tokenizer: &Tokenizer, vocab_size: usize) -> Result<(), Error> {
+    let max_id = tokenizer.max_id();
+    if max_id as usize >= vocab_size {
+        return Err(Error::Vocabulary { max_id, vocab_size });
+    }
+    Ok(())
+}
+
+/// Builds the model of the uploaded files. The one before it answers until this one is complete.
+///
+/// # Errors
+/// What is wrong with the files; then nothing has changed.
+pub async fn set_up_model() -> Result<(), Error> {
+    files_may_change()?;
+    let (config, _) = files::candidate(Kind::Config)?;
+    let config = Config::from_json(&config.bytes())?;
+    let vocab_size = config.vocab_size;
+    if files::is_staged(Kind::Tokenizer)
+        && let Ok((staged, _)) = files::candidate(Kind::Tokenizer)
+    {
+        check_vocabulary(&Tokenizer::from_json(&staged.bytes())?, vocab_size)?;
+    }
+    let (weights, _) = files::candidate(Kind::Safetensors)?;
+    let mut loader = loader(config, &weights)?;
+
+    let _running = Running;
+    PROGRESS.set(Some((0, loader.total())));
+    loop {
+        let mut budget = Budget::until(WHOLE_MESSAGE);
+        if loader.step(&weights, &mut || budget.more())? {
+            break;
+        }
+        PROGRESS.set(Some((loader.done(), loader.total())));
+        next_message().await?;
+    }
+    let model = loader.finish()?;
+
+    files::promote(&[Kind::Safetensors, Kind::Config]);
+    let stale = tokenizer().is_ok_and(|t| check_vocabulary(&t, vocab_size).is_err());
+    if stale {
+        // It belonged to the model before this one.
+        files::retire(Kind::Tokenizer);
+        TOKENIZER.set(None);
+    }
+    MODEL.set(Some(Rc::new(model)));
+    Ok(())
+}
+
+/// Reads the uploaded tokenizer. The one before it stays when this one is refused.
+///
+/// # Errors
+/// What is wrong with the file; then nothing has changed.
+pub fn set_up_tokenizer() -> Result<(), Error> {
+    let (file, _) = files::candidate(Kind::Tokenizer)?;
+    let tokenizer = Tokenizer::from_json(&file.bytes())?;
+    if let Ok(model) = model() {
+        check_vocabulary(&tokenizer, model.config().vocab_size)?;
+    }
+    files::promote(&[Kind::Tokenizer]);
+    TOKENIZER.set(Some(Rc::new(tokenizer)));
+    Ok(())
+}
+
+/// Checks an uploaded file's structure without setting it up.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn check(kind: Kind) -> Result<(), Error> {
+    let (file, _) = files::candidate(kind)?;
+    match kind {
+        Kind::Safetensors => Checkpoint::parse(&file).map(drop).map_err(Error::from),
+        Kind::Config => Config::from_json(&file.bytes()).map(drop).map_err(Error::from),
+        Kind::Tokenizer => Tokenizer::from_json(&file.bytes()).map(drop).map_err(Error::from),
+    }
+}
+
+/// Rebuilds model and tokenizer from the live files; `post_upgrade` has 300 B instructions for it.
+///
+/// # Errors
+/// What is wrong with the live files, which a set-up had accepted.
+pub fn rebuild() -> Result<(), Error> {
+    if let (Some(config), Some(weights)) = (files::live(Kind::Config), files::live(Kind::Safetensors))
+    {
+        let mut loader = loader(Config::from_json(&config.bytes())?, &weights)?;
+        while !loader.step(&weights, &mut || true)? {}
+        MODEL.set(Some(Rc::new(loader.finish()?)));
+    }
+    if let Some(file) = files::live(Kind::Tokenizer) {
+        TOKENIZER.set(Some(Rc::new(Tokenizer::from_json(&file.bytes())?)));
+    }
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! The records and variants of `model.did`, in its order and with its names.
+
+use candid::{CandidType, Principal};
+use serde::Deserialize;
+use serde_bytes::ByteBuf;
+
+/// Generated token ids, inside [`InferenceRecord`].
+#[derive(CandidType, Deserialize)]
+pub enum TokenIDsResult {
+    /// The new ids.
+    Ok(Vec<u32>),
+    /// Why there are none.
+    Err(String),
+}
+
+/// The seed's wrapper round [`TokenIDsResult`].
+#[derive(CandidType, Deserialize)]
+pub struct InferenceRecord {
+    /// The ids.
+    pub result: TokenIDsResult,
+}
+
+/// A text cut into tokens.
+#[derive(CandidType, Deserialize)]
+pub struct TokenizerEncoding {
+    /// The tokens' ids.
+    pub token_ids: Vec<u32>,
+    /// The tokens as the vocabulary spells them.
+    pub tokens: Vec<String>,
+}
+
+/// What has arrived of a file.
+#[derive(CandidType, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct FileInfo {
+    /// Length in bytes.
+    pub length: u64,
+    /// SHA-256 of those bytes.
+    pub sha256: ByteBuf,
+}
+
+/// One kind of file: the upload under way and what the running model was made of.
+#[derive(CandidType, Deserialize)]
+pub struct FileState {
+    /// The upload under way.
+    pub staged: Option<FileInfo>,
+    /// The upload is complete: `store_…_to_stable` was called.
+    pub stored: bool,
+    /// The file in use.
+    pub live: Option<FileInfo>,
+}
+
+/// The three files of a model.
+#[derive(CandidType, Deserialize)]
+pub struct Files {
+    /// Weights.
+    pub safetensors: FileState,
+    /// Sizes and settings.
+    pub config: FileState,
+    /// Vocabulary.
+    pub tokenizer: FileState,
+}
+
+/// Token ids round a prompt, and those that end an answer.
+#[derive(CandidType, Deserialize)]
+pub struct Template {
+    /// Before the prompt.
+    pub prefix: Vec<u32>,
+    /// After the prompt.
+    pub suffix: Vec<u32>,
+    /// Each of them ends an answer.
+    pub stop: Vec<u32>,
+}
+
+/// How far the model is set up.
+#[derive(CandidType, Deserialize)]
+pub enum Setup {
+    /// There is no model.
+    #[serde(rename = "empty")]
+    Empty,
+    /// `setup_model` is at work.
+    #[serde(rename = "setting_up")]
+    SettingUp {
+        /// Bytes of weights read.
+        done: u64,
+        /// Bytes of weights in all.
+        total: u64,
+    },
+    /// The model answers.
+    #[serde(rename = "ready")]
+    Ready,
+}
+
+/// Sizes of the running model.
+#[derive(CandidType, Deserialize)]
+#[allow(missing_docs, reason = "the names are the field's own")]
+pub struct Architecture {
+    pub family: String,
+    pub n_layer: u32,
+    pub n_head: u32,
+    pub n_embd: u32,
+    pub n_ctx: u32,
+    pub n_inner: u32,
+    pub vocab_size: u32,
+    pub activation: String,
+    pub tied: bool,
+    pub parameters: u64,
+}
+
+/// SHA-256 of each file that the running model was made of.
+#[derive(CandidType, Deserialize)]
+pub struct SourceSha256 {
+    /// Weights.
+    pub safetensors: Option<ByteBuf>,
+    /// Sizes and settings.
+    pub config: Option<ByteBuf>,
+    /// Vocabulary.
+    pub tokenizer: Option<ByteBuf>,
+}
+
+/// What runs here.
+#[derive(CandidType, Deserialize)]
+pub struct ModelInfo {
+    /// How far the model is set up.
+    pub setup: Setup,
+    /// Its sizes, once it is ready.
+    pub architecture: Option<Architecture>,
+    /// Number format of the weights.
+    pub precision: String,
+    /// Where it comes from.
+    pub source_sha256: SourceSha256,
+    /// What `generate` puts round a prompt.
+    pub template: Option<Template>,
+    /// `stop` or `slide`.
+    pub context: String,
+    /// Texts can be used beside token ids.
+    pub tokenizer: bool,
+    /// Version of the layout of stable memory.
+    pub layout_version: u32,
+    /// Version of this module.
+    pub module_version: String,
+}
+
+/// Who may use the canister.
+#[derive(CandidType, Deserialize)]
+pub struct Access {
+    /// May upload and set up.
+    pub managers: Vec<Principal>,
+    /// May generate.
+    pub users: Vec<Principal>,
+    /// Anyone may generate.
+    pub public: bool,
+}
+
+/// Options of a generation; every field has a default.
+#[derive(CandidType, Deserialize, Default)]
+pub struct Options {
+    /// 100 when left out.
+    pub max_new_tokens: Option<u32>,
+    /// 1 when left out; 0 is argmax.
+    pub temperature: Option<f64>,
+    /// Only so many of the likeliest tokens are drawn from.
+    pub top_k: Option<u32>,
+    /// Drawn from the platform's randomness when left out.
+    pub seed: Option<u64>,
+    /// `stop` or `slide`; the model's own when left out.
+    pub context: Option<String>,
+    /// Use the model's template; true when left out.
+    pub template: Option<bool>,
+}
+
+/// A prompt as text or as token ids.
+#[derive(CandidType, Deserialize)]
+pub enum Prompt {
+    /// Text, which needs a tokenizer.
+    #[serde(rename = "text")]
+    Text(String),
+    /// Ids of the model's vocabulary.
+    #[serde(rename = "token_ids")]
+    TokenIds(Vec<u32>),
+}
+
+/// Why a generation ended.
+#[derive(CandidType, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub enum Finish {
+    /// An end token appeared.
+    #[serde(rename = "stop")]
+    Stop,
+    /// As many tokens as were asked for.
+    #[serde(rename = "length")]
+    Length,
+    /// The context is full.
+    #[serde(rename = "context")]
+    Context,
+    /// Its owner cancelled it.
+    #[serde(rename = "cancelled")]
+    Cancelled,
+    /// Something went wrong.
+    #[serde(rename = "failed")]
+    Failed(String),
+}
+
+/// A finished generation.
+#[derive(CandidType, Deserialize)]
+pub struct Completion {
+    /// The new ids.
+    pub token_ids: Vec<u32>,
+    /// Their text, without special tokens.
+    pub text: Option<String>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// With this seed the same answer can be had again.
+    pub seed: u64,
+    /// Length of the prompt, template included.
+    pub prompt_tokens: u32,
+    /// What it took, over all its messages.
+    pub instructions: u64,
+}
+
+/// A generation under way, from the asked token on.
+#[derive(CandidType, Deserialize)]
+pub struct Progress {
+    /// New ids from the asked one on.
+    pub token_ids: Vec<u32>,
+    /// Their text, without special tokens.
+    pub text: Option<String>,
+    /// Why it ended; none while it runs.
+    pub finish: Option<Finish>,
+    /// With this seed the same answer can be had again.
+    pub seed: u64,
+    /// Length of the prompt, template included.
+    pub prompt_tokens: u32,
+    /// What it took so far.
+    pub instructions: u64,
+}
