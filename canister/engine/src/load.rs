@@ -1,0 +1,571 @@
+//! From a checkpoint to a model: tensors are read in pieces of about a megabyte, converted to f32,
+//! checked and packed for the kernels.
+//!
+//! Names and shapes are all checked before the first byte is read. A step may stop between any two
+//! pieces, so that a large model loads over several messages. Packed weights are appended as they
+//! come: no large buffer is zeroed first, and the file is never held in memory.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::checkpoint::{Checkpoint, Dtype, Source, Tensor};
+use crate::config::Config;
+use crate::linear::{Linear, WIDE, pack_inputs, pack_outputs, packed_len};
+use crate::model::{Layer, Model};
+use crate::norm::LayerNorm;
+use crate::simd::{F32x4, padded};
+
+/// Packed weights of a larger model would not fit in a canister's heap beside the rest.
+const MAX_BYTES: u64 = 3 << 30;
+/// About how much is read at a time.
+const PIECE: usize = 1 << 20;
+/// Outputs of a panel of an embedding, which is packed a panel at a time.
+const PANEL: usize = 256;
+/// Problems named in an error; the others are counted.
+const SHOWN: usize = 5;
+
+/// Why a checkpoint can't be loaded.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum LoadError {
+    /// Tensors are missing or have wrong shapes or types; all of them are listed.
+    #[error("the checkpoint doesn't fit its config.json: {}", list(.0))]
+    Mismatch(Vec<Problem>),
+    /// A weight is infinite or not a number.
+    #[error("tensor {tensor} holds a weight that is infinite or not a number")]
+    NotFinite {
+        /// The tensor's name.
+        tensor: String,
+    },
+    /// The packed model would not fit in memory.
+    #[error("the model takes {bytes} bytes in memory as f32; at most {MAX_BYTES} fit")]
+    TooLarge {
+        /// Bytes needed.
+        bytes: u64,
+    },
+    /// Memory could not be had.
+    #[error("no memory for tensor {tensor}")]
+    OutOfMemory {
+        /// The tensor's name.
+        tensor: String,
+    },
+    /// The source is not the one that the checkpoint was read from.
+    #[error("the file ends before tensor {tensor}: it changed while it was read")]
+    SourceChanged {
+        /// The tensor's name.
+        tensor: String,
+    },
+    /// `finish` was called before a step said that all is read.
+    #[error("loading is not finished yet")]
+    Unfinished,
+}
+
+/// One way in which a checkpoint doesn't fit its configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// A tensor is not there.
+    Missing(String),
+    /// A tensor has another shape than the configuration asks for.
+    Shape {
+        /// Its name.
+        tensor: String,
+        /// The shape that is needed.
+        expected: Vec<u64>,
+        /// The shape that it has.
+        found: Vec<u64>,
+    },
+    /// A tensor's elements have a type that the loader does not read.
+    Dtype {
+        /// Its name.
+        tensor: String,
+        /// The type that it has.
+        found: String,
+    },
+    /// The checkpoint has more blocks than the configuration.
+    ExtraLayer(String),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Missing(tensor) => write!(f, "{tensor} is missing"),
+            Problem::Shape {
+                tensor,
+                expected,
+                found,
+            } => {
+                write!(f, "{tensor} has shape {found:?} instead of {expected:?}")
+            }
+            Problem::Dtype { tensor, found } => {
+                write!(f, "{tensor} is of type {found}; F32, F16 and BF16 are read")
+            }
+            Problem::ExtraLayer(tensor) => write!(f, "{tensor} is behind the last layer"),
+        }
+    }
+}
+
+fn list(problems: &[Problem]) -> String {
+    let mut text: Vec<String> = problems
+        .iter()
+        .take(SHOWN)
+        .map(Problem::to_string)
+        .collect();
+    if problems.len() > SHOWN {
+        text.push(format!("and {} more", problems.len() - SHOWN));
+    }
+    text.join("; ")
+}
+
+/// How a tensor is packed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// A matrix `[n_in][n_out]`.
+    Inputs,
+    /// A matrix `[n_out][n_in]`.
+    Outputs,
+    /// Rows that are only padded.
+    Rows,
+}
+
+/// One tensor to be read. Without `tensor` (a bias that the checkpoint leaves out) it is all zeros.
+struct Part {
+    name: String,
+    tensor: Option<Tensor>,
+    layout: Layout,
+    rows: usize,
+    columns: usize,
+}
+
+impl Part {
+    /// Vectors that it takes when packed.
+    fn packed_len(&self) -> usize {
+        match self.layout {
+            Layout::Inputs => packed_len(self.rows, self.columns),
+            Layout::Outputs => packed_len(self.columns, self.rows),
+            Layout::Rows => self.rows * padded(self.columns) / 4,
+        }
+    }
+
+    /// Rows read at a time: what the layout's unit needs, or as many as make a piece.
+    fn rows_a_piece(&self) -> usize {
+        match self.layout {
+            Layout::Inputs => WIDE,
+            Layout::Outputs => PANEL,
+            Layout::Rows => (PIECE / (4 * self.columns)).max(1),
+        }
+    }
+}
+
+/// A model being loaded.
+pub struct Loader {
+    config: Config,
+    parts: Vec<Part>,
+    /// Parts that are done, packed.
+    packed: Vec<Vec<F32x4>>,
+    /// The part at work and how many of its rows are done.
+    current: Vec<F32x4>,
+    row: usize,
+    done: u64,
+    total: u64,
+    bytes: Vec<u8>,
+    floats: Vec<f32>,
+}
+
+impl Loader {
+    /// Checks that the checkpoint has all tensors, in the right shapes.
+    ///
+    /// # Errors
+    /// [`LoadError::Mismatch`] names everything that is wrong; [`LoadError::TooLarge`].
+    pub fn new(config: Config, checkpoint: &Checkpoint) -> Result<Loader, LoadError> {
+        let parts = Plan::new(&config, checkpoint).all()?;
+        let vectors: u64 = parts.iter().map(|part| part.packed_len() as u64).sum();
+        if vectors * 16 > MAX_BYTES {
+            return Err(LoadError::TooLarge {
+                bytes: vectors * 16,
+            });
+        }
+        let total = parts
+            .iter()
+            .filter_map(|p| p.tensor.as_ref())
+            .map(|t| t.end - t.offset)
+            .sum();
+        Ok(Loader {
+            config,
+            packed: Vec::with_capacity(parts.len()),
+            parts,
+            current: Vec::new(),
+            row: 0,
+            done: 0,
+            total,
+            bytes: Vec::new(),
+            floats: Vec::new(),
+        })
+    }
+
+    /// Reads on until all is read (true), or until `may_continue`, asked before each piece, says no
+    /// (false).
+    ///
+    /// # Errors
+    /// A weight is not finite, or memory is short; loading can't go on then.
+    pub fn step(
+        &mut self,
+        source: &dyn Source,
+        may_continue: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, LoadError> {
+        while self.packed.len() < self.parts.len() {
+            if !may_continue() {
+                return Ok(false);
+            }
+            self.piece(source)?;
+        }
+        Ok(true)
+    }
+
+    fn piece(&mut self, source: &dyn Source) -> Result<(), LoadError> {
+        let part = &self.parts[self.packed.len()];
+        if self.row == 0 {
+            let reserved = self.current.try_reserve_exact(part.packed_len());
+            reserved.map_err(|_| LoadError::OutOfMemory {
+                tensor: part.name.clone(),
+            })?;
+        }
+        let rows = part.rows_a_piece().min(part.rows - self.row);
+        match &part.tensor {
+            Some(tensor) => {
+                let size = tensor.dtype.size().unwrap_or(4) as usize;
+                let offset = tensor.offset + (self.row * part.columns * size) as u64;
+                self.bytes.resize(rows * part.columns * size, 0);
+                if offset + self.bytes.len() as u64 > source.len() {
+                    return Err(LoadError::SourceChanged {
+                        tensor: part.name.clone(),
+                    });
+                }
+                source.read(offset, &mut self.bytes);
+                if !to_f32(&tensor.dtype, &self.bytes, &mut self.floats) {
+                    return Err(LoadError::NotFinite {
+                        tensor: part.name.clone(),
+                    });
+                }
+                self.done += self.bytes.len() as u64;
+            }
+            None => {
+                self.floats.clear();
+                self.floats.resize(rows * part.columns, 0.0);
+            }
+        }
+        let (floats, current) = (&self.floats, &mut self.current);
+        match part.layout {
+            Layout::Inputs => pack_inputs(floats, self.row, part.rows, part.columns, current),
+            Layout::Outputs => pack_outputs(floats, part.columns, current),
+            Layout::Rows => pack_rows(floats, part.columns, current),
+        }
+        self.row += rows;
+        if self.row == part.rows {
+            self.packed.push(std::mem::take(&mut self.current));
+            self.row = 0;
+        }
+        Ok(())
+    }
+
+    /// Bytes of weights read so far.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// Bytes of weights in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The model, once a step has said that all is read.
+    ///
+    /// # Errors
+    /// [`LoadError::Unfinished`].
+    pub fn finish(self) -> Result<Model, LoadError> {
+        let Loader {
+            config,
+            parts,
+            packed,
+            ..
+        } = self;
+        if packed.len() < parts.len() {
+            return Err(LoadError::Unfinished);
+        }
+        let tensors = parts.iter().filter(|part| part.tensor.is_some());
+        let parameters = tensors
+            .map(|part| part.rows as u64 * part.columns as u64)
+            .sum();
+        // The plan's order, and every part of it is there.
+        let mut packed = packed.into_iter();
+        let mut next = || packed.next().unwrap_or_default();
+
+        let (n, n_inner, vocab) = (config.n_embd, config.n_inner, config.vocab_size);
+        let wte = Linear::new(n, vocab, PANEL, next(), Vec::new());
+        let wpe = next();
+        let layers = (0..config.n_layer)
+            .map(|layer| Layer {
+                ln_1: norm(next(), next(), &config),
+                c_attn: Linear::new(n, 3 * n, 3 * n, next(), next()),
+                attn_proj: Linear::new(n, n, n, next(), next()),
+                ln_2: norm(next(), next(), &config),
+                c_fc: Linear::new(n, n_inner, n_inner, next(), next()),
+                mlp_proj: Linear::new(n_inner, n, n, next(), next()),
+                scale: config.attention_scale(layer),
+            })
+            .collect();
+        let ln_f = norm(next(), next(), &config);
+        let lm_head =
+            (!config.tie_word_embeddings).then(|| Linear::new(n, vocab, PANEL, next(), Vec::new()));
+        Ok(Model {
+            config,
+            parameters,
+            wte,
+            wpe,
+            layers,
+            ln_f,
+            lm_head,
+        })
+    }
+}
+
+fn norm(gain: Vec<F32x4>, bias: Vec<F32x4>, config: &Config) -> LayerNorm {
+    LayerNorm {
+        gain,
+        bias,
+        epsilon: config.layer_norm_epsilon,
+    }
+}
+
+/// Finds the parts of a model in a checkpoint, in the order in which `finish` takes them.
+struct Plan<'a> {
+    config: &'a Config,
+    checkpoint: &'a Checkpoint,
+    /// What transformers puts before all names but the head's, when the checkpoint was saved with
+    /// a head.
+    prefix: &'static str,
+    /// Whether the checkpoint has biases. It has all of them or none.
+    biases: bool,
+    parts: Vec<Part>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(config: &'a Config, checkpoint: &'a Checkpoint) -> Self {
+        const PREFIX: &str = "transformer.";
+        let prefixed = checkpoint.names().any(|name| name.starts_with(PREFIX));
+        let prefix = if prefixed { PREFIX } else { "" };
+        // `attn.bias` is no bias but the causal mask, which old checkpoints store.
+        let is_bias = |name: &str| name.ends_with(".bias") && !name.ends_with(".attn.bias");
+        let biases = checkpoint.names().any(is_bias);
+        Self {
+            config,
+            checkpoint,
+            prefix,
+            biases,
+            parts: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    fn all(mut self) -> Result<Vec<Part>, LoadError> {
+        let Config {
+            n_embd: n,
+            n_inner,
+            n_ctx,
+            vocab_size,
+            n_layer,
+            ..
+        } = *self.config;
+        self.matrix("wte.weight", Layout::Outputs, vocab_size, n);
+        self.matrix("wpe.weight", Layout::Rows, n_ctx, n);
+        for layer in 0..n_layer {
+            self.vectors(&format!("h.{layer}.ln_1"), n);
+            self.linear(&format!("h.{layer}.attn.c_attn"), n, 3 * n);
+            self.linear(&format!("h.{layer}.attn.c_proj"), n, n);
+            self.vectors(&format!("h.{layer}.ln_2"), n);
+            self.linear(&format!("h.{layer}.mlp.c_fc"), n, n_inner);
+            self.linear(&format!("h.{layer}.mlp.c_proj"), n_inner, n);
+        }
+        self.vectors("ln_f", n);
+        self.extra_layers();
+        if !self.config.tie_word_embeddings {
+            self.prefix = "";
+            self.matrix("lm_head.weight", Layout::Outputs, vocab_size, n);
+        }
+        if self.problems.is_empty() {
+            Ok(self.parts)
+        } else {
+            Err(LoadError::Mismatch(self.problems))
+        }
+    }
+
+    /// A normalisation's gain and bias.
+    fn vectors(&mut self, name: &str, n: usize) {
+        self.find(format!("{name}.weight"), Layout::Rows, 1, n, &[n]);
+        self.bias(name, n);
+    }
+
+    /// A matrix `[n_in][n_out]` and its bias.
+    fn linear(&mut self, name: &str, n_in: usize, n_out: usize) {
+        self.matrix(&format!("{name}.weight"), Layout::Inputs, n_in, n_out);
+        self.bias(name, n_out);
+    }
+
+    fn matrix(&mut self, name: &str, layout: Layout, rows: usize, columns: usize) {
+        self.find(name.into(), layout, rows, columns, &[rows, columns]);
+    }
+
+    fn bias(&mut self, name: &str, n: usize) {
+        let name = format!("{name}.bias");
+        if self.biases {
+            self.find(name, Layout::Rows, 1, n, &[n]);
+        } else {
+            self.parts.push(Part {
+                name,
+                tensor: None,
+                layout: Layout::Rows,
+                rows: 1,
+                columns: n,
+            });
+        }
+    }
+
+    fn find(&mut self, name: String, layout: Layout, rows: usize, columns: usize, shape: &[usize]) {
+        let name = format!("{}{name}", self.prefix);
+        let Some(tensor) = self.checkpoint.tensors.get(&name).cloned() else {
+            return self.problems.push(Problem::Missing(name));
+        };
+        let expected: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
+        if tensor.shape != expected {
+            let found = tensor.shape;
+            self.problems.push(Problem::Shape {
+                tensor: name,
+                expected,
+                found,
+            });
+        } else if let Dtype::Other(found) = tensor.dtype {
+            self.problems.push(Problem::Dtype {
+                tensor: name,
+                found,
+            });
+        } else {
+            self.parts.push(Part {
+                name,
+                tensor: Some(tensor),
+                layout,
+                rows,
+                columns,
+            });
+        }
+    }
+
+    /// Weights behind the last block mean that config.json is another model's.
+    fn extra_layers(&mut self) {
+        let first = format!("{}h.{}.", self.prefix, self.config.n_layer);
+        if let Some(name) = self
+            .checkpoint
+            .names()
+            .find(|name| name.starts_with(&first))
+        {
+            self.problems.push(Problem::ExtraLayer(name.into()));
+        }
+    }
+}
+
+fn pack_rows(floats: &[f32], columns: usize, into: &mut Vec<F32x4>) {
+    for row in floats.chunks_exact(columns) {
+        for i in (0..padded(columns)).step_by(4) {
+            into.push(F32x4::new(std::array::from_fn(|lane| {
+                row.get(i + lane).copied().unwrap_or(0.0)
+            })));
+        }
+    }
+}
+
+/// Converts little-endian elements; false when one is infinite or not a number.
+fn to_f32(dtype: &Dtype, bytes: &[u8], into: &mut Vec<f32>) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    into.clear();
+    match dtype {
+        Dtype::F16 => {
+            let halves = bytes
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|&b| u16::from_le_bytes(b));
+            into.extend(halves.map(half_to_f32));
+        }
+        Dtype::Bf16 => {
+            let halves = bytes
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|&b| u16::from_le_bytes(b));
+            into.extend(halves.map(|half| f32::from_bits(u32::from(half) << 16)));
+        }
+        _ => into.extend(
+            bytes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|&b| f32::from_le_bytes(b)),
+        ),
+    }
+    // The highest exponent among all weights tells, without a branch a weight.
+    let highest = into
+        .iter()
+        .fold(0, |highest, w| highest.max(w.to_bits() & EXPONENT));
+    highest != EXPONENT
+}
+
+/// IEEE binary16. Its exponent and fraction, shifted into place and scaled by 2^112, are exact,
+/// subnormal numbers included; infinities and NaNs keep the highest exponent.
+fn half_to_f32(half: u16) -> f32 {
+    let sign = u32::from(half & 0x8000) << 16;
+    let magnitude = u32::from(half & 0x7fff) << 13;
+    if half & 0x7c00 == 0x7c00 {
+        return f32::from_bits(sign | 0x7f80_0000 | magnitude);
+    }
+    let scale = f32::from_bits((112 + 127) << 23);
+    f32::from_bits(sign | (f32::from_bits(magnitude) * scale).to_bits())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn converts_half_precision_exactly() {
+        let cases: [(u16, f32); 8] = [
+            (0x0000, 0.0),
+            (0x8000, -0.0),
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (0x0001, 5.960_464_5e-8),
+            (0x03ff, 6.097_555e-5),
+            (0x3555, 0.333_251_95),
+        ];
+        for (half, want) in cases {
+            assert_eq!(half_to_f32(half).to_bits(), want.to_bits(), "{half:#x}");
+        }
+        assert!(!half_to_f32(0x7c00).is_finite() && !half_to_f32(0xfe00).is_finite());
+    }
+
+    #[test]
+    fn finds_weights_that_are_not_finite() {
+        let mut out = Vec::new();
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -f32::NAN] {
+            let bytes = [1.0f32, bad, 2.0].map(f32::to_le_bytes).concat();
+            assert!(!to_f32(&Dtype::F32, &bytes, &mut out));
+        }
+        let fine = [f32::MAX, f32::MIN, 1e-45, -0.0]
+            .map(f32::to_le_bytes)
+            .concat();
+        assert!(to_f32(&Dtype::F32, &fine, &mut out) && out[0] == f32::MAX);
+        assert!(!to_f32(&Dtype::Bf16, &0x7f80u16.to_le_bytes(), &mut out));
+        assert!(!to_f32(&Dtype::F16, &0xfc00u16.to_le_bytes(), &mut out));
+    }
+}

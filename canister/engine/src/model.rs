@@ -1,0 +1,125 @@
+//! The model's weights, ready for the kernels, and one block of its forward pass.
+//!
+//! GPT-2 (Radford et al., 2019): token and position embeddings, `n_layer` blocks of attention and a
+//! two-layer perceptron, each behind a layer norm and added to the stream, a last layer norm, and
+//! the head, which shares the token embedding unless the checkpoint is untied.
+
+use crate::attention::{Attention, Cache};
+use crate::config::Config;
+use crate::gelu;
+use crate::linear::Linear;
+use crate::norm::LayerNorm;
+use crate::simd::{F32x4, floats, floats_mut, padded, zeros};
+
+/// A loaded model.
+pub struct Model {
+    pub(crate) config: Config,
+    pub(crate) parameters: u64,
+    pub(crate) wte: Linear,
+    /// `[n_ctx][padded n_embd]`
+    pub(crate) wpe: Vec<F32x4>,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) ln_f: LayerNorm,
+    /// None when the head shares `wte`.
+    pub(crate) lm_head: Option<Linear>,
+}
+
+/// The weights of one block.
+pub(crate) struct Layer {
+    pub ln_1: LayerNorm,
+    pub c_attn: Linear,
+    pub attn_proj: Linear,
+    pub ln_2: LayerNorm,
+    pub c_fc: Linear,
+    pub mlp_proj: Linear,
+    /// What attention scores are multiplied by.
+    pub scale: f32,
+}
+
+/// Working memory of a pass; all buffers are padded.
+pub(crate) struct Scratch {
+    stream: Vec<F32x4>,
+    normed: Vec<F32x4>,
+    qkv: Vec<F32x4>,
+    attended: Vec<F32x4>,
+    hidden: Vec<F32x4>,
+    attention: Attention,
+}
+
+impl Scratch {
+    pub fn new(config: &Config) -> Self {
+        let Config {
+            n_embd,
+            n_head,
+            n_inner,
+            ..
+        } = *config;
+        Self {
+            stream: zeros(n_embd),
+            normed: zeros(n_embd),
+            qkv: zeros(3 * n_embd),
+            attended: zeros(n_embd),
+            hidden: zeros(n_inner),
+            attention: Attention::new(n_head, n_embd / n_head),
+        }
+    }
+}
+
+impl Model {
+    /// The sizes and settings that it was loaded with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Number of weights, counted as the checkpoint stores them (a shared head once).
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        self.parameters
+    }
+
+    /// Whether the head shares the token embedding.
+    #[must_use]
+    pub fn tied(&self) -> bool {
+        self.lm_head.is_none()
+    }
+
+    /// Runs one token at position `at` through all blocks; `caches` has one for each. The result
+    /// stays in `scratch`.
+    pub(crate) fn run(&self, token: usize, at: usize, caches: &mut [Cache], scratch: &mut Scratch) {
+        let n_embd = self.config.n_embd;
+        let width = padded(n_embd) / 4;
+        scratch
+            .stream
+            .copy_from_slice(&self.wpe[at * width..][..width]);
+        self.wte.add_row(token, floats_mut(&mut scratch.stream));
+        for (layer, cache) in self.layers.iter().zip(caches) {
+            let Scratch {
+                stream,
+                normed,
+                qkv,
+                attended,
+                hidden,
+                attention,
+            } = scratch;
+            layer.ln_1.apply(n_embd, stream, normed);
+            layer.c_attn.apply(normed, qkv);
+            attention.apply(cache, at, layer.scale, floats(qkv), floats_mut(attended));
+            layer.attn_proj.add_to(attended, stream);
+
+            layer.ln_2.apply(n_embd, stream, normed);
+            layer.c_fc.apply(normed, hidden);
+            gelu::apply(self.config.activation, hidden);
+            layer.mlp_proj.add_to(hidden, stream);
+        }
+    }
+
+    /// The head's output for the token that `run` left in `scratch`.
+    pub(crate) fn head(&self, scratch: &mut Scratch, logits: &mut Vec<F32x4>) {
+        let head = self.lm_head.as_ref().unwrap_or(&self.wte);
+        logits.resize(padded(self.config.vocab_size) / 4, F32x4::zero());
+        self.ln_f
+            .apply(self.config.n_embd, &scratch.stream, &mut scratch.normed);
+        head.apply(&scratch.normed, logits);
+    }
+}
