@@ -1,0 +1,90 @@
+"""GPT models on the Internet Computer, from Python.
+
+    from icgpt import ModelCanister
+
+    with ModelCanister.connect("model") as model:
+        print(model.generate("what is the capital of France?", 10, 0.2))
+
+Names are loaded on first use, so that `import icgpt` and `icgpt --help` are quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from icgpt.agent import Agent
+    from icgpt.client import ModelCanister, Stream
+    from icgpt.errors import (
+        CanisterError,
+        CheckpointError,
+        IcgptError,
+        NetworkError,
+        RefusedError,
+        RejectedError,
+        UsageError,
+        VerificationError,
+    )
+    from icgpt.identity import Identity
+    from icgpt.results import Access, Completion, Encoding, ModelInfo
+    from icgpt.tokens import EOT, PREFIX_TOKENS, SUFFIX_TOKENS
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Access": "results",
+    "Agent": "agent",
+    "CanisterError": "errors",
+    "CheckpointError": "errors",
+    "Completion": "results",
+    "EOT": "tokens",
+    "Encoding": "results",
+    "IcgptError": "errors",
+    "Identity": "identity",
+    "ModelCanister": "client",
+    "ModelInfo": "results",
+    "NetworkError": "errors",
+    "PREFIX_TOKENS": "tokens",
+    "RefusedError": "errors",
+    "RejectedError": "errors",
+    "SUFFIX_TOKENS": "tokens",
+    "Stream": "client",
+    "UsageError": "errors",
+    "VerificationError": "errors",
+}
+
+__all__ = [
+    "EOT",
+    "PREFIX_TOKENS",
+    "SUFFIX_TOKENS",
+    "Access",
+    "Agent",
+    "CanisterError",
+    "CheckpointError",
+    "Completion",
+    "Encoding",
+    "IcgptError",
+    "Identity",
+    "ModelCanister",
+    "ModelInfo",
+    "NetworkError",
+    "RefusedError",
+    "RejectedError",
+    "Stream",
+    "UsageError",
+    "VerificationError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'icgpt' has no attribute '{name}'")
+    value = getattr(import_module(f"icgpt.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

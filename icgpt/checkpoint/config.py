@@ -1,0 +1,167 @@
+"""config.json of a GPT-2 checkpoint: which keys we need, and which tensors follow from them.
+
+The canister checks the same; here it is checked before hundreds of megabytes are sent.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from icgpt.checkpoint.safetensors import Tensor
+from icgpt.errors import CheckpointError
+
+MAX_CONFIG_BYTES: Final = 1 << 20
+# The engine's own limits.
+MAX_LAYERS: Final = 1024
+MAX_WIDTH: Final = 1 << 17
+MAX_TOKENS: Final = 1 << 22
+ACTIVATIONS: Final = ("gelu_new", "gelu", "gelu_pytorch_tanh")
+DTYPES: Final = ("F32", "F16", "BF16")
+_CONTEXT_KEYS: Final = ("n_positions", "max_position_embeddings", "n_ctx")
+_PREFIX: Final = "transformer."
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes of a GPT-2 model."""
+
+    n_layer: int
+    n_head: int
+    n_embd: int
+    n_ctx: int
+    n_inner: int
+    vocab_size: int
+
+
+def parse_config(data: bytes) -> Config:
+    """Reads config.json; CheckpointError says which key is missing or wrong."""
+    if len(data) > MAX_CONFIG_BYTES:
+        raise CheckpointError(f"config.json has {len(data):,} bytes, too many for what it is")
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"config.json is not valid JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise CheckpointError("config.json is no JSON object")
+    family = raw.get("model_type", "gpt2")
+    if family != "gpt2":
+        raise CheckpointError(
+            f"config.json is of a {family!r} model", "The canister runs GPT-2 models (gpt2)."
+        )
+    activation = raw.get("activation_function", "gelu_new")
+    if activation not in ACTIVATIONS:
+        raise CheckpointError(
+            f"config.json asks for the activation {activation!r}",
+            f"Known ones: {', '.join(ACTIVATIONS)}.",
+        )
+    n_embd = _size(raw, "n_embd", MAX_WIDTH)
+    n_head = _size(raw, "n_head", MAX_WIDTH)
+    if n_embd % n_head:
+        raise CheckpointError(f"config.json: n_embd {n_embd} can't be shared by {n_head} heads")
+    context = next((key for key in _CONTEXT_KEYS if raw.get(key) is not None), None)
+    if context is None:
+        raise CheckpointError("config.json has no n_positions (or n_ctx)", _COMPLETE)
+    inner = 4 * n_embd
+    if raw.get("n_inner") is not None:
+        inner = _size(raw, "n_inner", 4 * MAX_WIDTH)
+    _check_extras(raw.get("icgpt"))
+    return Config(
+        n_layer=_size(raw, "n_layer", MAX_LAYERS),
+        n_head=n_head,
+        n_embd=n_embd,
+        n_ctx=_size(raw, context, MAX_TOKENS),
+        n_inner=inner,
+        vocab_size=_size(raw, "vocab_size", MAX_TOKENS),
+    )
+
+
+_COMPLETE = "Use the config.json that belongs to the model."
+
+
+def _size(raw: dict[str, Any], key: str, most: int) -> int:
+    value = raw.get(key)
+    if value is None:
+        raise CheckpointError(f"config.json has no {key}", _COMPLETE)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+        raise CheckpointError(
+            f"config.json: {key} is {json.dumps(value)[:60]}; it must be a number from 1 to {most}",
+            _COMPLETE,
+        )
+    return value
+
+
+def _check_extras(extras: Any) -> None:
+    """The keys of our own under "icgpt"."""
+    if extras is None:
+        return
+    if not isinstance(extras, dict):
+        raise CheckpointError('config.json: "icgpt" is no object')
+    if extras.get("context", "stop") not in ("stop", "slide"):
+        raise CheckpointError('config.json: icgpt.context must be "stop" or "slide"')
+
+
+def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that a model of these sizes needs."""
+    wide, inner = config.n_embd, config.n_inner
+    shapes: dict[str, tuple[int, ...]] = {
+        "wte.weight": (config.vocab_size, wide),
+        "wpe.weight": (config.n_ctx, wide),
+        "ln_f.weight": (wide,),
+        "ln_f.bias": (wide,),
+    }
+    block: dict[str, tuple[int, ...]] = {
+        "ln_1.weight": (wide,),
+        "ln_1.bias": (wide,),
+        "attn.c_attn.weight": (wide, 3 * wide),
+        "attn.c_attn.bias": (3 * wide,),
+        "attn.c_proj.weight": (wide, wide),
+        "attn.c_proj.bias": (wide,),
+        "ln_2.weight": (wide,),
+        "ln_2.bias": (wide,),
+        "mlp.c_fc.weight": (wide, inner),
+        "mlp.c_fc.bias": (inner,),
+        "mlp.c_proj.weight": (inner, wide),
+        "mlp.c_proj.bias": (wide,),
+    }
+    for layer in range(config.n_layer):
+        shapes.update({f"h.{layer}.{name}": shape for name, shape in block.items()})
+    return shapes
+
+
+def check_tensors(config: Config, tensors: dict[str, Tensor]) -> list[Tensor]:
+    """The tensors that the model is made of; CheckpointError when one is missing or misshapen."""
+    prefix = _PREFIX if f"{_PREFIX}wte.weight" in tensors else ""
+    used = []
+    missing = []
+    wanted = {prefix + name: shape for name, shape in expected_shapes(config).items()}
+    if "lm_head.weight" in tensors:
+        wanted["lm_head.weight"] = (config.vocab_size, config.n_embd)
+    for name, shape in wanted.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            missing.append(name)
+            continue
+        if tensor.shape != shape:
+            raise CheckpointError(
+                f"tensor {name!r} has the shape {_show(tensor.shape)}; by config.json it must be "
+                f"{_show(shape)}",
+                "config.json and model.safetensors must belong to the same model.",
+            )
+        if tensor.dtype not in DTYPES:
+            raise CheckpointError(
+                f"tensor {name!r} has the type {tensor.dtype}", f"Known: {', '.join(DTYPES)}."
+            )
+        used.append(tensor)
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise CheckpointError(
+            f"the checkpoint has no tensor {missing[0]!r}{more}",
+            "config.json and model.safetensors must belong to the same GPT-2 model.",
+        )
+    return used
+
+
+def _show(shape: tuple[int, ...]) -> str:
+    return "x".join(str(n) for n in shape) or "a single number"

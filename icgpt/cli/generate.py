@@ -1,0 +1,134 @@
+"""`icgpt generate`: the model's answer to a text, as it is written."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from icgpt.cli.common import answer, calling_options, count_text, opened_model, read_text, say
+from icgpt.cli.help import Command
+from icgpt.results import Completion
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        'icgpt generate "what is the capital of France?" -n 10 -t 0.2',
+        'icgpt generate "ROMEO:" -n 200 -t 0.8 --seed 7 --stats',
+        "cat letter.txt | icgpt generate - -n 50 --json",
+    ],
+)
+@click.argument("text", required=False)
+@click.option("-n", "--max-new-tokens", type=click.IntRange(1), default=10, show_default=True)
+@click.option(
+    "-t",
+    "--temperature",
+    type=float,
+    default=0.2,
+    show_default=True,
+    help="0 is always the likeliest.",
+)
+@click.option("--top-k", type=click.IntRange(1), help="Draw from the likeliest K tokens only.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Draws again what this seed drew.")
+@click.option(
+    "--context",
+    type=click.Choice(["stop", "slide"]),
+    help="What to do when the context is full; the model's own way when left out.",
+)
+@click.option(
+    "--template/--no-template", default=None, help="Put the model's template round the text."
+)
+@click.option(
+    "--stream/--no-stream", default=True, show_default=True, help="Print as it is written."
+)
+@click.option("--stats", is_flag=True, help="Then say on stderr how fast it was and what it costs.")
+@calling_options
+def generate(
+    text: str | None,
+    max_new_tokens: int,
+    temperature: float,
+    top_k: int | None,
+    seed: int | None,
+    context: str | None,
+    template: bool | None,
+    stream: bool,
+    stats: bool,
+    canister: str,
+    network: str | None,
+    identity: str | None,
+    as_json: bool,
+) -> None:
+    """Let the model answer a text.
+
+    TEXT may be "-" for stdin. What is printed is new text only, without the prompt.
+    """
+    prompt = read_text(text)
+    options = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "seed": seed,
+        "context": context,
+        "template": template,
+    }
+    with opened_model(canister, network, identity) as model:
+        began = time.monotonic()
+        if stream and not as_json:
+            job = model.stream(prompt, **options)
+            try:
+                for piece in job:
+                    click.echo(_text(piece), nl=False)
+            except KeyboardInterrupt:
+                job.cancel()
+                raise
+            finally:
+                click.echo()
+            done = job.completion
+        else:
+            done = model.complete(prompt, **options)
+            if not as_json:
+                click.echo(_text(done))
+        seconds = time.monotonic() - began
+    figures = statistics(done, seconds, len(prompt.encode()))
+    if as_json:
+        answer(True, {**done.to_json(), "stats": figures}, "")
+    if stats:
+        say(statistics_line(figures))
+
+
+def _text(piece: Completion) -> str:
+    """A piece's text; its ids, when the model has no tokenizer."""
+    if piece.text is not None:
+        return piece.text
+    return "".join(f"{one} " for one in piece.token_ids)
+
+
+def statistics(done: Completion, seconds: float, prompt_bytes: int) -> dict[str, Any]:
+    """Speed, work and price of a generation."""
+    from icgpt.cost import generation_cycles, usd
+
+    tokens = len(done.token_ids)
+    cycles = generation_cycles(done.instructions, prompt_bytes)
+    return {
+        "tokens": tokens,
+        "characters": len(done.text or ""),
+        "seconds": round(seconds, 3),
+        "tokens_per_second": round(tokens / seconds, 2),
+        "instructions": done.instructions,
+        "instructions_per_token": done.instructions // max(tokens, 1),
+        "mainnet_cycles": cycles,
+        "mainnet_usd": round(usd(cycles), 8),
+    }
+
+
+def statistics_line(figures: dict[str, Any]) -> str:
+    """The same in one line for people."""
+    return (
+        f"{figures['tokens']} tokens in {figures['seconds']:.1f} s "
+        f"({figures['tokens_per_second']:.1f} tokens/s), "
+        f"{count_text(figures['instructions_per_token'])} instructions per token; "
+        f"on mainnet about {count_text(figures['mainnet_cycles'])} cycles "
+        f"({figures['mainnet_usd']:.2g} USD)"
+    )

@@ -1,0 +1,57 @@
+"""`icgpt infer`: token ids in, token ids out."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from icgpt.cli.common import answer, calling_options, opened_model, say
+from icgpt.cli.help import Command
+
+
+@click.command(
+    cls=Command,
+    examples=["icgpt infer 1 2 -n 1 -t 0.2", "icgpt infer 10919 318 262 3139 -n 5 -t 0 --json"],
+)
+@click.argument("token_ids", nargs=-1, required=True, type=click.IntRange(0, 2**32 - 1))
+@click.option("-n", "--max-new-tokens", type=click.IntRange(1), default=1, show_default=True)
+@click.option("-t", "--temperature", type=float, default=0.2, show_default=True)
+@click.option("--top-k", type=click.IntRange(1), help="Draw from the likeliest K tokens only.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Draws again what this seed drew.")
+@click.option("--stats", is_flag=True, help="Then say on stderr how fast it was and what it costs.")
+@calling_options
+def infer(
+    token_ids: tuple[int, ...],
+    max_new_tokens: int,
+    temperature: float,
+    top_k: int | None,
+    seed: int | None,
+    stats: bool,
+    canister: str,
+    network: str | None,
+    identity: str | None,
+    as_json: bool,
+) -> None:
+    """Let the model go on from token ids.
+
+    No template is put round them, and no tokenizer is needed.
+    """
+    from icgpt.cli.generate import statistics, statistics_line
+
+    with opened_model(canister, network, identity) as model:
+        began = time.monotonic()
+        done = model.complete(
+            list(token_ids),
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            seed=seed,
+            template=False,
+        )
+        seconds = time.monotonic() - began
+    figures = statistics(done, seconds, 4 * len(token_ids))
+    value = {**done.to_json(), "stats": figures}
+    answer(as_json, value, " ".join(str(one) for one in done.token_ids))
+    if stats:
+        say(statistics_line(figures))

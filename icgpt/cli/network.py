@@ -1,0 +1,116 @@
+"""`icgpt network`: the local Internet Computer that comes with the package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from icgpt.cli.common import answer, json_option, say
+from icgpt.cli.help import Command, Group
+
+
+@click.group(
+    cls=Group, examples=["icgpt network start", "icgpt network status --json", "icgpt network stop"]
+)
+def network() -> None:
+    """Start and stop the local network.
+
+    It runs in the background and keeps its state until `icgpt network reset`.
+    """
+
+
+def _json(info: Any) -> dict[str, Any]:
+    key = info.root_key if isinstance(info.root_key, str) else info.root_key.hex()
+    return {
+        "running": True,
+        "url": info.url,
+        "port": info.port,
+        "pid": info.pid,
+        "root_key": key,
+    }
+
+
+@network.command(cls=Command, examples=["icgpt network start", "icgpt network start --port 8000"])
+@click.option("--port", type=click.IntRange(1, 65535), help="4943, or a free one if it is taken.")
+@json_option
+def start(port: int | None, as_json: bool) -> None:
+    """Start the local network in the background.
+
+    Does nothing when it runs already.
+    """
+    from icgpt import network as room
+
+    state = room.default_state_dir()
+    running = room.status(state)
+    if running is not None:
+        say("The local network is running already.")
+        info = running
+    else:
+        info = room.start(state, port)
+    answer(as_json, _json(info), info.url)
+
+
+@network.command(cls=Command, examples=["icgpt network stop"])
+@json_option
+def stop(as_json: bool) -> None:
+    """Stop the local network; its canisters are kept."""
+    from icgpt import network as room
+
+    state = room.default_state_dir()
+    was_running = room.status(state) is not None
+    if was_running:
+        room.stop(state)
+    say("Stopped." if was_running else "The local network wasn't running.")
+    answer(as_json, {"running": False}, "") if as_json else None
+
+
+@network.command(cls=Command, examples=["icgpt network status", "icgpt network status --json"])
+@json_option
+def status(as_json: bool) -> None:
+    """Say whether the local network runs, and where.
+
+    The exit code is 3 when it doesn't.
+    """
+    from icgpt import network as room
+    from icgpt.errors import NetworkError
+
+    info = room.status(room.default_state_dir())
+    if info is None:
+        raise NetworkError("the local network isn't running", "Start it with: icgpt network start")
+    answer(as_json, _json(info), f"running at {info.url}")
+
+
+@network.command(cls=Command, examples=["icgpt network reset --yes"])
+@click.option("--yes", "-y", is_flag=True, help="Don't ask.")
+@json_option
+def reset(yes: bool, as_json: bool) -> None:
+    """Stop the local network and forget all its canisters."""
+    from icgpt import network as room
+
+    state = room.default_state_dir()
+    if not yes and not as_json:
+        click.confirm(
+            f"Remove all canisters of the local network in {state}?", abort=True, err=True
+        )
+    room.reset(state)
+    say("The local network is empty.")
+    answer(as_json, {"running": False}, "") if as_json else None
+
+
+@network.command(cls=Command, examples=["icgpt network trust http://127.0.0.1:8000"])
+@click.argument("url")
+@json_option
+def trust(url: str, as_json: bool) -> None:
+    """Trust a network's new root key, after that network was set up anew.
+
+    A network's key is remembered when it is first used, and another one is refused later.
+    """
+    from icgpt import connect
+    from icgpt.agent import fetch_root_key
+
+    address = connect.checked_url(url)
+    key = fetch_root_key(address)
+    connect.pin(address, key)
+    say(f"The root key of {address} is trusted from now on.")
+    answer(as_json, {"url": address, "root_key": key.hex()}, key.hex())

@@ -1,0 +1,83 @@
+"""`icgpt status`: network, canister and model at a glance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from icgpt.cli.common import answer, bytes_text, calling_options, count_text, opened
+from icgpt.cli.help import Command
+from icgpt.results import FileState, ModelInfo
+
+
+@click.command(cls=Command, examples=["icgpt status", "icgpt status --canister model --json"])
+@calling_options
+def status(canister: str, network: str | None, identity: str | None, as_json: bool) -> None:
+    """Show network, canister and model."""
+    from icgpt.client import ModelCanister
+    from icgpt.principal import to_text
+
+    with opened(network, identity) as (agent, target, project):
+        canister_id = project.resolve(canister, target.name)
+        module = agent.module_hash(canister_id)
+        value: dict[str, Any] = {
+            "network": target.name,
+            "url": target.url,
+            "identity": str(agent.identity),
+            "canister": canister,
+            "canister_id": to_text(canister_id),
+            "module_hash": module.hex() if module else None,
+            "model": None,
+            "files": None,
+            "access": None,
+        }
+        lines = [
+            ("network", f"{target.name}  {target.url}"),
+            ("identity", str(agent.identity)),
+            ("canister", f"{canister}  {value['canister_id']}"),
+        ]
+        if module is None:
+            lines.append(("code", "none; install it with: icgpt deploy"))
+        else:
+            model = ModelCanister(agent, canister_id)
+            info, files, access = model.info(), model.files(), model.access()
+            value["model"] = info.to_json()
+            value["files"] = {name: state.to_json() for name, state in files.items()}
+            value["access"] = access.to_json()
+            lines.append(("code", f"{info.module_version}  sha256 {module.hex()[:16]}…"))
+            lines += _model_lines(info)
+            lines += _file_lines(files)
+            public = "anyone may use it" if access.public else "users and managers only"
+            lines.append(("access", public))
+    answer(as_json, value, "\n".join(f"{name:<10}{text}" for name, text in lines))
+
+
+def _model_lines(info: ModelInfo) -> list[tuple[str, str]]:
+    if info.setup == "setting_up":
+        part = 100 * info.setup_done // max(info.setup_total, 1)
+        return [("model", f"is being set up, {part} % done")]
+    shape = info.architecture
+    if shape is None:
+        return [("model", "none; put one in with: icgpt upload CANISTER SOURCE")]
+    return [
+        (
+            "model",
+            f"{shape.family}, {count_text(shape.parameters)} parameters in {info.precision}: "
+            f"{shape.n_layer} layers, {shape.n_head} heads, {shape.n_embd} wide",
+        ),
+        ("context", f"{shape.n_ctx} tokens, {'slides on' if info.context == 'slide' else 'stops'}"),
+        (
+            "tokenizer",
+            f"{shape.vocab_size} ids" if info.tokenizer else "none: token ids only (icgpt infer)",
+        ),
+        ("template", "the model's own" if info.template else "none"),
+    ]
+
+
+def _file_lines(files: dict[str, FileState]) -> list[tuple[str, str]]:
+    return [
+        ("uploading", f"{bytes_text(state.staged.length)} of {name} are waiting for the rest")
+        for name, state in files.items()
+        if state.staged is not None and state.staged.length
+    ]

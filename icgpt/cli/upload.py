@@ -1,0 +1,73 @@
+"""`icgpt upload`: a model into a canister."""
+
+from __future__ import annotations
+
+import click
+
+from icgpt.cli.common import (
+    answer,
+    bytes_text,
+    identity_option,
+    json_option,
+    network_option,
+    opened_model,
+    say,
+)
+from icgpt.cli.help import Command
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        "icgpt upload model shakespeare-char",
+        "icgpt upload model ./gpt2",
+        "icgpt upload uc7oy-…-cai ./gpt2 --network ic --identity me.pem",
+    ],
+)
+@click.argument("canister")
+@click.argument("source")
+@click.option("--force", is_flag=True, help="Also when the canister runs this very model.")
+@network_option
+@identity_option
+@json_option
+def upload(
+    canister: str,
+    source: str,
+    force: bool,
+    network: str | None,
+    identity: str | None,
+    as_json: bool,
+) -> None:
+    """Put a model into a canister.
+
+    SOURCE is a folder with model.safetensors, config.json and, unless the model is used by token
+    ids alone, tokenizer.json; or the name of a built-in model (shakespeare-char). It is checked
+    before anything is sent. An upload that broke off is gone on with when it is run again.
+    """
+    from icgpt.checkpoint import open_checkpoint
+    from icgpt.cli import progress
+    from icgpt.upload import upload as put
+
+    checkpoint = open_checkpoint(source)
+    say(
+        f"{checkpoint.name}: {checkpoint.parameters:,} parameters, {bytes_text(checkpoint.length)}"
+        + ("" if "tokenizer" in checkpoint.files else ", no tokenizer")
+    )
+    with opened_model(canister, network, identity) as model, progress.shown() as show:
+        done = put(model, checkpoint, show, force)
+    value = {
+        "source": checkpoint.name,
+        "parameters": checkpoint.parameters,
+        "bytes": checkpoint.length,
+        "sent": done.sent,
+        "resumed": done.resumed,
+        "seconds": round(done.seconds, 3),
+        "changed": done.changed,
+        "sha256": {kind: sha256.hex() for kind, sha256 in done.hashes.items()},
+    }
+    if not done.changed:
+        text = "Nothing to do: the canister runs this model already."
+    else:
+        kept = f" ({bytes_text(done.resumed)} were there already)" if done.resumed else ""
+        text = f"The model is ready: {bytes_text(done.sent)} in {done.seconds:.1f} s{kept}."
+    answer(as_json, value, text)

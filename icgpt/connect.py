@@ -1,0 +1,144 @@
+"""From the name of a network to an agent: its address, and the root key to verify it by.
+
+`local` is the network of `icgpt network start`, whose key is read from its own state; when that
+one isn't running, whatever answers on port 4943 (dfx, icp, PocketIC). `ic` is mainnet, with the
+key that this package carries. Anything else is an address; its key is pinned on first use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from icgpt.agent import Agent, fetch_root_key
+from icgpt.certificate import MAINNET_ROOT_KEY
+from icgpt.errors import NetworkError, UsageError, VerificationError
+from icgpt.identity import Identity, config_dir
+
+MAINNET_URL = "https://icp-api.io"
+LOCAL_URL = "http://127.0.0.1:4943"
+_MAINNET_HOSTS = ("icp-api.io", "icp0.io", "ic0.app")
+_LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that can be talked to."""
+
+    name: str
+    """As the id files call it: "local", "ic", or the address."""
+    url: str
+    root_key: bytes
+    effective_canister_id: str | None = None
+    """Where a new canister may be asked for, on networks that give them away."""
+
+    @property
+    def mainnet(self) -> bool:
+        """Whether cycles cost money here."""
+        return self.root_key == MAINNET_ROOT_KEY
+
+
+def resolve(choice: str | None = None) -> Network:
+    """The network that a choice names; None is $ICGPT_NETWORK, or else `local`."""
+    choice = choice or os.environ.get("ICGPT_NETWORK") or "local"
+    if choice == "ic":
+        return Network("ic", MAINNET_URL, MAINNET_ROOT_KEY)
+    if choice == "local":
+        return _local()
+    url = checked_url(choice)
+    host = urlsplit(url).hostname or ""
+    if any(host == one or host.endswith("." + one) for one in _MAINNET_HOSTS):
+        return Network("ic", url, MAINNET_ROOT_KEY)
+    return Network(url, url, pinned_key(url))
+
+
+def connect(network: Network, identity: Identity | None = None) -> Agent:
+    """An agent for a network."""
+    return Agent(network.url, network.root_key, identity)
+
+
+def _local() -> Network:
+    from icgpt import network
+
+    info = network.status(network.default_state_dir())
+    if info is not None:
+        key = bytes.fromhex(info.root_key) if isinstance(info.root_key, str) else info.root_key
+        return Network("local", info.url, key, info.default_effective_canister_id)
+    try:
+        return Network("local", LOCAL_URL, pinned_key(LOCAL_URL))
+    except NetworkError as error:
+        raise NetworkError(
+            "the local network isn't running", "Start it with: icgpt network start"
+        ) from error
+
+
+def checked_url(text: str) -> str:
+    """An address in one form; UsageError for what is none, or sends calls in the clear."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(
+            f"'{text}' is no network", "Networks are: local, ic, or an http(s) address."
+        )
+    if parts.scheme == "http" and parts.hostname not in _LOCAL_HOSTS:
+        raise UsageError(
+            f"'{text}' would be spoken to unencrypted", "Use https, or a network on this machine."
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+
+
+# --- Keys pinned on first use
+
+
+def pins_path() -> Path:
+    """The file of pinned root keys: {"address": "key in hex"}."""
+    return config_dir() / "root_keys.json"
+
+
+def pinned_key(url: str) -> bytes:
+    """The network's root key: as pinned, or the one it gives now, which is then pinned."""
+    offered = fetch_root_key(url)
+    pins = _read_pins()
+    if url not in pins:
+        pin(url, offered)
+    elif pins[url] != offered.hex():
+        raise VerificationError(
+            f"{url} shows another root key than when it was first used",
+            f"If that network was set up anew, trust its new key with: icgpt network trust {url}",
+        )
+    return offered
+
+
+def pin(url: str, key: bytes) -> None:
+    """Trusts this key for this address from now on."""
+    path = pins_path()
+    pins = {**_read_pins(), url: key.hex()}
+    beside = path.with_name(f".root_keys-{os.getpid()}.json")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        beside.write_text(json.dumps(pins, indent=2) + "\n")
+        os.replace(beside, path)
+    except OSError as error:
+        raise VerificationError(f"can't keep the root key in {path}: {error.strerror}") from error
+
+
+def _read_pins() -> dict[str, str]:
+    path = pins_path()
+    try:
+        pins = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise VerificationError(
+            f"can't read the pinned root keys in {path}", "Correct or remove that file."
+        ) from error
+    if not isinstance(pins, dict) or not all(isinstance(v, str) for v in pins.values()):
+        raise VerificationError(f"{path} is malformed", "Correct or remove that file.")
+    return pins

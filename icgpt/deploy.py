@@ -1,0 +1,218 @@
+"""Creates a canister where the network gives them away, and installs or upgrades its code.
+
+The module goes through the management canister: in one message when it is small enough, in chunks
+otherwise. What is installed is compared by its certified hash first, so a second run does nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from icgpt import candid
+from icgpt.agent import Agent
+from icgpt.candid import BLOB, NULL, PRINCIPAL, Opt, Record, Type, Variant, Vec
+from icgpt.client import ModelCanister
+from icgpt.connect import Network
+from icgpt.errors import IcgptError, UsageError
+from icgpt.principal import MANAGEMENT, from_text, to_text
+from icgpt.project import Project
+
+Mode: TypeAlias = Literal["auto", "install", "reinstall", "upgrade"]
+
+MAX_WASM_BYTES: Final = 100 << 20
+ONE_MESSAGE_BYTES: Final = 1_900_000
+CHUNK_BYTES: Final = 1 << 20  # the platform's limit of a stored chunk
+EMPTY_ARGUMENT: Final = b"DIDL\x00\x00"
+
+_MODE: Final = Variant({"install": NULL, "reinstall": NULL, "upgrade": NULL})
+_ID: Final = Record({"canister_id": PRINCIPAL})
+_HASH: Final = Record({"hash": BLOB})
+_CREATE: Final = Record({"amount": Opt(candid.NAT)})
+_INSTALL: Final = Record(
+    {"mode": _MODE, "canister_id": PRINCIPAL, "wasm_module": BLOB, "arg": BLOB}
+)
+_CHUNK: Final = Record({"canister_id": PRINCIPAL, "chunk": BLOB})
+_INSTALL_CHUNKED: Final = Record(
+    {
+        "mode": _MODE,
+        "target_canister": PRINCIPAL,
+        "chunk_hashes_list": Vec(_HASH),
+        "wasm_module_hash": BLOB,
+        "arg": BLOB,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What a deployment did."""
+
+    canister_id: bytes
+    created: bool
+    action: str
+    """"install", "reinstall", "upgrade", or "none" when the module was there already."""
+    module_hash: bytes
+    made_public: bool
+    files: list[Path]
+    """Where the canister's id was written down."""
+
+
+def find_wasm(project: Project, chosen: Path | None = None) -> Path:
+    """The module to install: the chosen one, the project's own build, or the package's."""
+    if chosen is not None:
+        return chosen
+    packaged = Path(__file__).resolve().parent / "_canister" / "model.wasm.gz"
+    path = project.wasm() or (packaged if packaged.is_file() else None)
+    if path is None:
+        raise IcgptError(
+            "the canister's module is not built yet",
+            "Build it with ./scripts/build-canister, or name one with --wasm FILE.",
+        )
+    return path
+
+
+def read_wasm(path: Path) -> bytes:
+    """A module's bytes, gzipped or not; UsageError when it is neither."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_WASM_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"can't read {path}: {error.strerror}") from error
+    if len(data) > MAX_WASM_BYTES:
+        raise UsageError(f"{path} is larger than any module may be (100 MiB)")
+    if not data.startswith((b"\x00asm", b"\x1f\x8b")):
+        raise UsageError(f"{path} is no WebAssembly module")
+    return data
+
+
+def deploy(
+    agent: Agent,
+    network: Network,
+    project: Project,
+    name: str,
+    wasm: bytes,
+    mode: Mode = "auto",
+    canister_id: bytes | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Deployment:
+    """Brings a canister to run this module.
+
+    Args:
+        agent: signs as the canister's controller.
+        network: where.
+        project: keeps the canister's id under `name`.
+        name: such as "model".
+        wasm: the module.
+        mode: "auto" installs into an empty canister and upgrades one that has code.
+        canister_id: use this one, and keep its id.
+        say: told in words what is being done.
+    """
+    known = canister_id or project.lookup(name, network.name)
+    created = False
+    if known is not None and agent.controllers(known) is None:
+        if canister_id is not None or network.mainnet:
+            raise UsageError(f"there is no canister {to_text(known)} on '{network.name}'")
+        known = None  # a local network that was set up anew has forgotten it
+    if known is None:
+        known = _create(agent, network, say)
+        created = True
+    files = project.remember(name, network.name, known)
+
+    digest = hashlib.sha256(wasm).digest()
+    installed = agent.module_hash(known)
+    action = _action(mode, installed, digest)
+    if action != "none":
+        say(f"Code: {action} of {len(wasm) / 1e6:.1f} MB")
+        _install(agent, known, wasm, digest, action)
+        if agent.module_hash(known) != digest:
+            raise IcgptError("the canister runs other code than was installed", "Deploy again.")
+    public = False
+    if network.name == "local" and action in ("install", "reinstall"):
+        ModelCanister(agent, known).set_public(True)
+        public = True
+    return Deployment(known, created, action, digest, public, files)
+
+
+def _action(mode: Mode, installed: bytes | None, digest: bytes) -> str:
+    if mode == "auto":
+        if installed == digest:
+            return "none"
+        return "upgrade" if installed else "install"
+    if mode == "install" and installed:
+        raise UsageError(
+            "the canister has code already", "Use --mode upgrade, or reinstall to lose its model."
+        )
+    if mode == "upgrade" and not installed:
+        raise UsageError("the canister has no code to upgrade", "Use --mode install.")
+    return mode
+
+
+def _create(agent: Agent, network: Network, say: Callable[[str], None]) -> bytes:
+    if network.mainnet:
+        raise UsageError(
+            "a canister on mainnet costs cycles, and icgpt does not spend them unasked",
+            "Create one with `icp canister create` or `dfx canister create model --network ic`, "
+            "then name it: icgpt deploy --network ic --identity PEM --canister-id ID",
+        )
+    say("Canister: create")
+    effective = MANAGEMENT
+    if network.effective_canister_id:
+        effective = from_text(network.effective_canister_id)
+    (answer,) = _manage(
+        agent,
+        "provisional_create_canister_with_cycles",
+        _CREATE,
+        {"amount": None},
+        effective,
+        results=(_ID,),
+    )
+    return bytes(answer["canister_id"])
+
+
+def _install(agent: Agent, canister: bytes, wasm: bytes, digest: bytes, action: str) -> None:
+    mode = {action: None}
+    if len(wasm) <= ONE_MESSAGE_BYTES:
+        value = {
+            "mode": mode,
+            "canister_id": canister,
+            "wasm_module": wasm,
+            "arg": EMPTY_ARGUMENT,
+        }
+        _manage(agent, "install_code", _INSTALL, value, canister)
+        return
+    _manage(agent, "clear_chunk_store", _ID, {"canister_id": canister}, canister)
+    hashes = []
+    for start in range(0, len(wasm), CHUNK_BYTES):
+        chunk = wasm[start : start + CHUNK_BYTES]
+        value = {"canister_id": canister, "chunk": chunk}
+        _manage(agent, "upload_chunk", _CHUNK, value, canister)
+        hashes.append({"hash": hashlib.sha256(chunk).digest()})
+    value = {
+        "mode": mode,
+        "target_canister": canister,
+        "chunk_hashes_list": hashes,
+        "wasm_module_hash": digest,
+        "arg": EMPTY_ARGUMENT,
+    }
+    _manage(agent, "install_chunked_code", _INSTALL_CHUNKED, value, canister)
+    _manage(agent, "clear_chunk_store", _ID, {"canister_id": canister}, canister)
+
+
+def _manage(
+    agent: Agent,
+    method: str,
+    kind: Type,
+    value: dict[str, Any],
+    effective: bytes,
+    results: tuple[Type, ...] = (),
+) -> list[Any]:
+    """A call on the management canister."""
+    reply = agent.update(MANAGEMENT, method, candid.encode([kind], [value]), effective)
+    try:
+        return candid.decode(reply, results)
+    except candid.CandidError as error:
+        raise IcgptError(f"the network answered '{method}' in a form that we don't know") from error

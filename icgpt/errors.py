@@ -1,0 +1,136 @@
+"""Errors of the client and the command line: what happened, and what to do next.
+
+Every class carries the exit code of the command line (0 done, 1 failed, 2 usage, 3 network
+unreachable, 4 refused by the canister, 5 verification failed) and a short `kind` for programs that
+read `--json`. `str(error)` is one line; `hint` is the next step, or None.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class IcgptError(Exception):
+    """Something failed; the base of every error that this package raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    kind: ClassVar[str] = "failed"
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def to_json(self) -> dict[str, Any]:
+        """What `--json` prints under "error"."""
+        return {
+            "kind": self.kind,
+            "message": self.message,
+            "hint": self.hint,
+            "exit_code": self.exit_code,
+        }
+
+
+class UsageError(IcgptError):
+    """The command or the call was given something that it can't take."""
+
+    exit_code = 2
+    kind = "usage"
+
+
+class IdentityError(UsageError):
+    """A key file that can't be read, or holds no key that we can sign with."""
+
+    kind = "identity"
+
+
+class UnknownCanisterError(UsageError):
+    """A canister name that no project file has an id for."""
+
+    kind = "unknown_canister"
+
+
+class ProjectError(IcgptError):
+    """A project file (dfx.json, icp.yaml, canister_ids.json) that can't be read or written."""
+
+    kind = "project"
+
+
+class CheckpointError(IcgptError):
+    """A model that is damaged, incomplete or of a kind that the canister can't run."""
+
+    kind = "checkpoint"
+
+
+class UploadError(IcgptError):
+    """The canister holds something else than what was sent."""
+
+    kind = "upload"
+
+
+class NetworkError(IcgptError):
+    """Nobody answered, or not with what the protocol asks for."""
+
+    exit_code = 3
+    kind = "network"
+
+
+class CallTimeoutError(NetworkError):
+    """The network took the call and gave no answer in the time allowed."""
+
+    kind = "timeout"
+
+
+class RefusedError(IcgptError):
+    """The canister, or the network in its place, gave an error as its answer."""
+
+    exit_code = 4
+    kind = "refused"
+
+
+class CanisterError(RefusedError):
+    """The method answered with its `Err`."""
+
+    kind = "canister_error"
+
+
+class RejectedError(RefusedError):
+    """The call was rejected: reject code 1 to 6 and the platform's own error code."""
+
+    kind = "rejected"
+
+    def __init__(
+        self, message: str, reject_code: int, error_code: str = "", method: str = ""
+    ) -> None:
+        super().__init__(message, _REJECT_HINTS.get(error_code))
+        self.reject_code = reject_code
+        self.error_code = error_code
+        self.method = method
+
+    def to_json(self) -> dict[str, Any]:
+        """Adds the codes of the platform."""
+        return {
+            **super().to_json(),
+            "reject_code": self.reject_code,
+            "error_code": self.error_code,
+            "method": self.method,
+        }
+
+
+class VerificationError(IcgptError):
+    """A signature, a certificate or its age does not hold: the answer is not to be trusted."""
+
+    exit_code = 5
+    kind = "verification"
+
+
+_REJECT_HINTS = {
+    "IC0207": "The canister is out of cycles: top it up.",
+    "IC0301": "There is no such canister on this network. Create it with: icgpt deploy",
+    "IC0305": "There is no such canister on this network. Create it with: icgpt deploy",
+    "IC0508": "The canister is stopped. Start it, then try again.",
+    "IC0509": "The canister is being stopped. Start it, then try again.",
+    "IC0512": "Only a controller may do this. Name its key with --identity PEM.",
+    "IC0536": "The canister runs other code than this package expects. Upgrade it: icgpt deploy",
+    "IC0537": "The canister has no code yet. Install it with: icgpt deploy",
+}

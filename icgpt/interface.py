@@ -1,0 +1,160 @@
+"""The canister's interface as Candid types, method by method; `canister/model/model.did` in Python.
+
+Each entry of METHODS is (argument types, result types, is it a query). A test holds the table
+against the `.did` file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from icgpt.candid import (
+    BLOB,
+    BOOL,
+    FLOAT32,
+    FLOAT64,
+    NAT8,
+    NAT32,
+    NAT64,
+    NULL,
+    PRINCIPAL,
+    TEXT,
+    Opt,
+    Record,
+    Type,
+    Variant,
+    Vec,
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method's argument and result types."""
+
+    arguments: tuple[Type, ...] = ()
+    results: tuple[Type, ...] = ()
+    query: bool = False
+
+
+def _result(ok: Type) -> Type:
+    return Variant({"Ok": ok, "Err": TEXT})
+
+
+TOKEN_IDS: Final = Vec(NAT32)
+FILE_INFO: Final = Record({"length": NAT64, "sha256": BLOB})
+FILE_STATE: Final = Record({"staged": Opt(FILE_INFO), "stored": BOOL, "live": Opt(FILE_INFO)})
+FILES: Final = Record({"safetensors": FILE_STATE, "config": FILE_STATE, "tokenizer": FILE_STATE})
+TEMPLATE: Final = Record({"prefix": TOKEN_IDS, "suffix": TOKEN_IDS, "stop": TOKEN_IDS})
+SETUP: Final = Variant(
+    {"empty": NULL, "setting_up": Record({"done": NAT64, "total": NAT64}), "ready": NULL}
+)
+ARCHITECTURE: Final = Record(
+    {
+        "family": TEXT,
+        "n_layer": NAT32,
+        "n_head": NAT32,
+        "n_embd": NAT32,
+        "n_ctx": NAT32,
+        "n_inner": NAT32,
+        "vocab_size": NAT32,
+        "activation": TEXT,
+        "tied": BOOL,
+        "parameters": NAT64,
+    }
+)
+MODEL_INFO: Final = Record(
+    {
+        "setup": SETUP,
+        "architecture": Opt(ARCHITECTURE),
+        "precision": TEXT,
+        "source_sha256": Record(
+            {"safetensors": Opt(BLOB), "config": Opt(BLOB), "tokenizer": Opt(BLOB)}
+        ),
+        "template": Opt(TEMPLATE),
+        "context": TEXT,
+        "tokenizer": BOOL,
+        "layout_version": NAT32,
+        "module_version": TEXT,
+    }
+)
+ACCESS: Final = Record({"managers": Vec(PRINCIPAL), "users": Vec(PRINCIPAL), "public": BOOL})
+OPTIONS: Final = Record(
+    {
+        "max_new_tokens": Opt(NAT32),
+        "temperature": Opt(FLOAT64),
+        "top_k": Opt(NAT32),
+        "seed": Opt(NAT64),
+        "context": Opt(TEXT),
+        "template": Opt(BOOL),
+    }
+)
+PROMPT: Final = Variant({"text": TEXT, "token_ids": TOKEN_IDS})
+FINISH: Final = Variant(
+    {"stop": NULL, "length": NULL, "context": NULL, "cancelled": NULL, "failed": TEXT}
+)
+COMPLETION: Final = Record(
+    {
+        "token_ids": TOKEN_IDS,
+        "text": Opt(TEXT),
+        "finish": FINISH,
+        "seed": NAT64,
+        "prompt_tokens": NAT32,
+        "instructions": NAT64,
+    }
+)
+PROGRESS: Final = Record(
+    {
+        "token_ids": TOKEN_IDS,
+        "text": Opt(TEXT),
+        "finish": Opt(FINISH),
+        "seed": NAT64,
+        "prompt_tokens": NAT32,
+        "instructions": NAT64,
+    }
+)
+TOKEN_IDS_RESULT: Final = _result(TOKEN_IDS)
+INFERENCE_RESULT: Final = _result(Record({"result": TOKEN_IDS_RESULT}))
+TOKENIZER_RESULT: Final = _result(Record({"token_ids": TOKEN_IDS, "tokens": Vec(TEXT)}))
+EMPTY_RESULT: Final = _result(NULL)
+
+METHODS: Final[dict[str, Method]] = {
+    # The seed's interface.
+    "add_authorized_principal": Method((PRINCIPAL,)),
+    "is_principal_authorized": Method((PRINCIPAL,), (BOOL,), query=True),
+    "append_config_bytes": Method((BLOB,), (FILE_INFO,)),
+    "append_safetensors_bytes": Method((BLOB,), (FILE_INFO,)),
+    "append_tokenizer_bytes": Method((BLOB,), (FILE_INFO,)),
+    "config_bytes_length": Method((), (NAT64,), query=True),
+    "safetensors_bytes_length": Method((), (NAT64,), query=True),
+    "tokenizer_bytes_length": Method((), (NAT64,), query=True),
+    "clear_config_bytes": Method(),
+    "clear_safetensors_bytes": Method(),
+    "clear_tokenizer_bytes": Method(),
+    "store_safetensors_bytes_to_stable": Method((), (FILE_INFO,)),
+    "store_tokenizer_bytes_to_stable": Method((), (FILE_INFO,)),
+    "load_safetensors_bytes_from_stable": Method((), (FILE_INFO,)),
+    "load_tokenizer_bytes_from_stable": Method((), (FILE_INFO,)),
+    "setup_tokenizer": Method((), (Opt(TEXT),)),
+    "setup_model": Method((), (EMPTY_RESULT,)),
+    "tokenize": Method((TEXT,), (TOKENIZER_RESULT,), query=True),
+    "decode": Method((TOKEN_IDS,), (_result(Vec(TEXT)),), query=True),
+    "decode_batch": Method((TOKEN_IDS,), (_result(TEXT),), query=True),
+    "inference": Method((TOKEN_IDS, NAT8, FLOAT64), (INFERENCE_RESULT,)),
+    "generate": Method((TEXT, NAT8, FLOAT64), (_result(TEXT),)),
+    # Our own.
+    "files": Method((), (FILES,), query=True),
+    "model_info": Method((), (MODEL_INFO,), query=True),
+    "complete": Method((PROMPT, OPTIONS), (_result(COMPLETION),)),
+    "submit": Method((PROMPT, OPTIONS), (_result(BLOB),)),
+    "poll": Method((BLOB, NAT32), (_result(PROGRESS),), query=True),
+    "cancel": Method((BLOB,), (EMPTY_RESULT,)),
+    "logits": Method((TOKEN_IDS,), (_result(Vec(FLOAT32)),)),
+    "score": Method((TOKEN_IDS, TOKEN_IDS), (_result(Vec(FLOAT32)),)),
+    "access": Method((), (ACCESS,), query=True),
+    "add_manager": Method((PRINCIPAL,)),
+    "remove_manager": Method((PRINCIPAL,)),
+    "add_user": Method((PRINCIPAL,)),
+    "remove_user": Method((PRINCIPAL,)),
+    "set_public_mode": Method((BOOL,)),
+}

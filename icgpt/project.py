@@ -1,0 +1,183 @@
+"""Which canister a name means: the id files that dfx and icp keep beside dfx.json and icp.yaml.
+
+The project is the nearest folder upwards that holds one of the two. Files, per network:
+  local   .dfx/local/canister_ids.json {"model": {"local": ID}}  and icp's local.ids.json
+  ic      canister_ids.json            {"model": {"ic": ID}}     and icp's ic.ids.json
+icp keeps {"model": ID} in .icp/cache/mappings/ENVIRONMENT.ids.json for networks that it starts
+itself, and in .icp/data/mappings/ for those that it only connects to. Outside of any project, ids
+are kept in canister_ids.json in the platform's configuration folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icgpt.errors import ProjectError, UnknownCanisterError
+from icgpt.identity import config_dir
+from icgpt.principal import from_text, to_text
+
+MAX_FILE_BYTES = 1 << 20
+DEFAULT_NAME = "model"
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where ids are kept. `root` is None outside of any project."""
+
+    root: Path | None
+
+    def lookup(self, name: str, network: str) -> bytes | None:
+        """The id that a name has on a network, or None."""
+        for path, keys in self._places(name, network):
+            value: Any = _read(path)
+            for key in keys:
+                value = value.get(key) if isinstance(value, dict) else None
+            if isinstance(value, str):
+                try:
+                    return from_text(value)
+                except ValueError as error:
+                    raise ProjectError(
+                        f"{path} gives '{name}' a malformed id: {error}", f"Correct {path}."
+                    ) from error
+        return None
+
+    def resolve(self, name_or_id: str, network: str) -> bytes:
+        """The canister that is meant: a principal's text as it is, or a name from the files."""
+        try:
+            return from_text(name_or_id)
+        except ValueError as error:
+            malformed = error
+        if not _NAME.fullmatch(name_or_id):
+            raise UnknownCanisterError(f"'{name_or_id}' is neither a name nor a canister id")
+        found = self.lookup(name_or_id, network)
+        if found is not None:
+            return found
+        if re.fullmatch(r"([a-z0-9]{1,5}-)+[a-z0-9]{1,5}", name_or_id) and len(name_or_id) > 20:
+            raise UnknownCanisterError(str(malformed))
+        raise UnknownCanisterError(
+            f"no canister '{name_or_id}' is known on the network '{network}'",
+            "Create it with: icgpt deploy"
+            + ("" if network == "local" else f" --network {network}"),
+        )
+
+    def remember(self, name: str, network: str, canister: bytes) -> list[Path]:
+        """Writes a name's id where the usual tools look for it; the files written."""
+        text = to_text(canister)
+        written = []
+        for path, keys in self._places(name, network, writing=True):
+            data = _read(path)
+            entry = data
+            for key in keys[:-1]:
+                entry = entry.setdefault(key, {})
+                if not isinstance(entry, dict):
+                    raise ProjectError(f"{path} is not a file of canister ids", f"Remove {path}.")
+            entry[keys[-1]] = text
+            _write(path, data)
+            written.append(path)
+        return written
+
+    def wasm(self) -> Path | None:
+        """The canister that this project has built, if it has."""
+        if self.root is None:
+            return None
+        path = self.root / "canister" / "build" / "model.wasm.gz"
+        return path if path.is_file() else None
+
+    def _places(
+        self, name: str, network: str, *, writing: bool = False
+    ) -> list[tuple[Path, tuple[str, ...]]]:
+        """Files and the keys in them, the ones to believe first."""
+        key = re.sub(r"[^A-Za-z0-9]", "_", network)
+        if self.root is None:
+            return [(config_dir() / "canister_ids.json", (name, key))]
+        dfx_file = "canister_ids.json" if network == "ic" else f".dfx/{key}/canister_ids.json"
+        dfx = (self.root / dfx_file, (name, key))
+        icp = [
+            (self.root / ".icp" / kind / "mappings" / f"{key}.ids.json", (name,))
+            for kind in ("cache", "data")
+        ]
+        if not writing:
+            return [dfx, *icp]
+        places: list[tuple[Path, tuple[str, ...]]] = (
+            [dfx] if (self.root / "dfx.json").is_file() else []
+        )
+        if (self.root / "icp.yaml").is_file():
+            places.append(icp[0] if self._managed(network) else icp[1])
+        return places
+
+    def _managed(self, network: str) -> bool:
+        """Whether icp starts this network itself; it does unless icp.yaml says `connected`."""
+        import yaml
+
+        if network != "local" or self.root is None:
+            return False
+        path = self.root / "icp.yaml"
+        try:
+            manifest = yaml.safe_load(_read_text(path))
+        except (yaml.YAMLError, RecursionError) as error:
+            raise ProjectError(f"{path} is not valid YAML", f"Correct {path}.") from error
+        networks = manifest.get("networks") if isinstance(manifest, dict) else None
+        for entry in networks if isinstance(networks, list) else []:
+            if isinstance(entry, dict) and entry.get("name") == network:
+                return entry.get("mode") != "connected"
+        return True
+
+
+def find(start: Path | None = None) -> Project:
+    """The project that a folder (the current one when left out) lies in."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "dfx.json").is_file() or (folder / "icp.yaml").is_file():
+            return Project(folder)
+    return Project(None)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise ProjectError(f"can't read {path}: {error.strerror}") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise ProjectError(f"{path} is too large for what it should be")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ProjectError(f"{path} is not text", f"Correct or remove {path}.") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    text = _read_text(path)
+    if not text.strip():
+        return {}
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ProjectError(f"{path} is not valid JSON", f"Correct or remove {path}.") from error
+    if not isinstance(data, dict):
+        raise ProjectError(f"{path} is not a file of canister ids", f"Correct or remove {path}.")
+    return data
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    """Replaces a file in one step, so that no reader ever sees half of it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=f".{path.name}-", delete=False
+        ) as file:
+            json.dump(data, file, indent=2)
+            file.write("\n")
+        Path(file.name).chmod(0o644)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise ProjectError(f"can't write {path}: {error.strerror}") from error

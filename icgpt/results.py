@@ -1,0 +1,202 @@
+"""What the model canister answers, as dataclasses; `to_json` gives what `--json` prints.
+
+Candid decodes to plain dicts; the `from_candid` functions here turn them into these types. A
+variant such as {"stop": None} becomes its name, hashes stay bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from icgpt.principal import to_text
+
+FILES = ("safetensors", "config", "tokenizer")
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """Length and SHA-256 of bytes that the canister holds."""
+
+    length: int
+    sha256: bytes
+
+    @classmethod
+    def from_candid(cls, value: dict[str, Any]) -> FileInfo:
+        """From the `FileInfo` of the interface."""
+        return cls(value["length"], value["sha256"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"length": self.length, "sha256": self.sha256.hex()}
+
+
+@dataclass(frozen=True)
+class FileState:
+    """One uploaded file: what is being sent, and what the running model was made of."""
+
+    staged: FileInfo | None
+    stored: bool
+    live: FileInfo | None
+
+    @classmethod
+    def from_candid(cls, value: dict[str, Any]) -> FileState:
+        """From the `FileState` of the interface."""
+        staged, live = value["staged"], value["live"]
+        return cls(
+            FileInfo.from_candid(staged) if staged else None,
+            value["stored"],
+            FileInfo.from_candid(live) if live else None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "staged": self.staged.to_json() if self.staged else None,
+            "stored": self.stored,
+            "live": self.live.to_json() if self.live else None,
+        }
+
+
+@dataclass(frozen=True)
+class Template:
+    """Token ids put round a prompt, and those that end an answer."""
+
+    prefix: list[int]
+    suffix: list[int]
+    stop: list[int]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Family and sizes of a model."""
+
+    family: str
+    n_layer: int
+    n_head: int
+    n_embd: int
+    n_ctx: int
+    n_inner: int
+    vocab_size: int
+    activation: str
+    tied: bool
+    parameters: int
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The model that a canister runs, or how far its setup has come."""
+
+    setup: str
+    """"empty", "setting_up" or "ready"."""
+    setup_done: int
+    setup_total: int
+    architecture: Architecture | None
+    precision: str
+    source_sha256: dict[str, bytes | None]
+    template: Template | None
+    context: str
+    tokenizer: bool
+    layout_version: int
+    module_version: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model answers."""
+        return self.setup == "ready"
+
+    @classmethod
+    def from_candid(cls, value: dict[str, Any]) -> ModelInfo:
+        """From the `ModelInfo` of the interface."""
+        ((setup, progress),) = value["setup"].items()
+        architecture, template = value["architecture"], value["template"]
+        sources = value["source_sha256"]
+        return cls(
+            setup=setup,
+            setup_done=progress["done"] if progress else 0,
+            setup_total=progress["total"] if progress else 0,
+            architecture=Architecture(**architecture) if architecture else None,
+            precision=value["precision"],
+            source_sha256={name: sources[name] for name in FILES},
+            template=Template(**template) if template else None,
+            context=value["context"],
+            tokenizer=value["tokenizer"],
+            layout_version=value["layout_version"],
+            module_version=value["module_version"],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        sources = {n: h.hex() if h is not None else None for n, h in self.source_sha256.items()}
+        return {
+            "setup": self.setup,
+            "setup_done": self.setup_done,
+            "setup_total": self.setup_total,
+            "architecture": vars(self.architecture) if self.architecture else None,
+            "precision": self.precision,
+            "source_sha256": sources,
+            "template": vars(self.template) if self.template else None,
+            "context": self.context,
+            "tokenizer": self.tokenizer,
+            "layout_version": self.layout_version,
+            "module_version": self.module_version,
+        }
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may use a canister; principals as raw bytes."""
+
+    managers: list[bytes]
+    users: list[bytes]
+    public: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "public": self.public,
+            "managers": [to_text(one) for one in self.managers],
+            "users": [to_text(one) for one in self.users],
+        }
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A text's token ids, and each token's own text."""
+
+    token_ids: list[int]
+    tokens: list[str]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote. Token ids are the new ones only, without the prompt."""
+
+    token_ids: list[int]
+    text: str | None
+    """None when the model has no tokenizer."""
+    finish: str | None
+    """"stop", "length", "context", "cancelled" or "failed"; None while it is being written."""
+    failure: str | None
+    seed: int
+    prompt_tokens: int
+    instructions: int
+
+    @classmethod
+    def from_candid(cls, value: dict[str, Any]) -> Completion:
+        """From the `Completion` or `Progress` of the interface."""
+        finish = value["finish"]
+        ((reason, failure),) = finish.items() if finish else ((None, None),)
+        return cls(
+            token_ids=[int(one) for one in value["token_ids"]],
+            text=value["text"],
+            finish=reason,
+            failure=failure,
+            seed=value["seed"],
+            prompt_tokens=value["prompt_tokens"],
+            instructions=value["instructions"],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dict(vars(self))

@@ -1,0 +1,190 @@
+"""Puts a checkpoint into a canister: append calls in order, then store, load and set-up.
+
+Resumable: what an earlier, broken-off run has sent is recognised by its SHA-256 and not sent again.
+After every chunk the canister answers with the length and SHA-256 of all that it has, and both
+must be ours. The model that is live goes on answering until the new one is set up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from icgpt.checkpoint import Checkpoint, SourceFile, hash_file
+from icgpt.client import ModelCanister
+from icgpt.errors import CheckpointError, NetworkError, RefusedError, UploadError
+from icgpt.results import FileInfo, FileState
+
+CHUNK_BYTES: Final = 1_900_000  # with signature and framing, below the 2 MiB of a message
+_SETUP_LOOK_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where an upload stands; `done` and `total` are bytes."""
+
+    name: str
+    """"upload", "store" or "setup"."""
+    done: int
+    total: int
+    resumed: int = 0
+    """Bytes that an earlier run had sent."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What an upload did."""
+
+    sent: int
+    resumed: int
+    seconds: float
+    hashes: dict[str, bytes]
+    changed: bool
+    """False when the canister was running this very model already."""
+
+
+OnStep: TypeAlias = Callable[[Step], None]
+
+
+def upload(
+    model: ModelCanister,
+    checkpoint: Checkpoint,
+    on_step: OnStep | None = None,
+    force: bool = False,
+) -> Upload:
+    """Uploads a checkpoint and sets it up.
+
+    Args:
+        model: the canister; the caller must be one of its managers.
+        checkpoint: what to upload.
+        on_step: told of progress.
+        force: also when the canister runs this very model.
+    """
+    began = time.monotonic()
+    report = on_step or (lambda step: None)
+    hashes = {kind: file.sha256() for kind, file in checkpoint.files.items()}
+    if not force and _is_live(model, hashes):
+        return Upload(0, 0, time.monotonic() - began, hashes, changed=False)
+
+    states = model.files()
+    sender = _Sender(model, checkpoint, report)
+    for kind, file in checkpoint.files.items():
+        sender.send(file, states[kind], hashes[kind])
+    report(Step("store", 0, checkpoint.length))
+    for seal in (model.store, model.load):
+        for kind, file in checkpoint.files.items():
+            if kind != "config":
+                _expect(seal(kind), file.length, hashes[kind])
+    _set_up(model, checkpoint, report)
+    if not _is_live(model, hashes):
+        raise UploadError(
+            "the canister runs another model than the one that was sent",
+            "Someone else may have uploaded at the same time. Upload again.",
+        )
+    return Upload(sender.sent, sender.resumed, time.monotonic() - began, hashes, changed=True)
+
+
+def _is_live(model: ModelCanister, hashes: dict[str, bytes]) -> bool:
+    info = model.info()
+    same = all(info.source_sha256[kind] == sha256 for kind, sha256 in hashes.items())
+    return info.ready and same and (info.tokenizer or "tokenizer" not in hashes)
+
+
+def _expect(info: FileInfo, length: int, sha256: bytes) -> None:
+    if info.length != length or info.sha256 != sha256:
+        raise UploadError(
+            f"the canister has {info.length:,} bytes with the SHA-256 {info.sha256.hex()[:12]}…, "
+            f"not the {length:,} bytes with {sha256.hex()[:12]}… that were sent",
+            "Someone else may be uploading at the same time. Upload again.",
+        )
+
+
+def _set_up(model: ModelCanister, checkpoint: Checkpoint, report: OnStep) -> None:
+    weights = checkpoint.files["safetensors"].length
+    report(Step("setup", 0, weights))
+    looked = time.monotonic()
+
+    def look() -> None:
+        nonlocal looked
+        if time.monotonic() - looked < _SETUP_LOOK_SECONDS:
+            return
+        looked = time.monotonic()
+        # How far it is matters less than that it goes on: a failed look is no failed set-up.
+        with contextlib.suppress(NetworkError, RefusedError):
+            info = model.info()
+            if info.setup == "setting_up":
+                report(Step("setup", info.setup_done, info.setup_total))
+
+    model.setup_model(on_wait=look)
+    if "tokenizer" in checkpoint.files:
+        model.setup_tokenizer()
+    report(Step("setup", weights, weights))
+
+
+class _Sender:
+    """Sends files chunk by chunk and counts what went over the wire."""
+
+    def __init__(self, model: ModelCanister, checkpoint: Checkpoint, report: OnStep) -> None:
+        self.model = model
+        self.total = checkpoint.length
+        self.report = report
+        self.sent = 0
+        self.resumed = 0
+
+    def send(self, file: SourceFile, state: FileState, sha256: bytes) -> None:
+        """Brings the canister's staged file to what `file` is, as far as it isn't yet."""
+        start, digest = self._start(file, state, sha256)
+        self.resumed += start
+        self._tell()
+        pieces = _pieces(file, start, digest)
+        # One piece is read and hashed while the canister works on the one before it.
+        with ThreadPoolExecutor(1) as ahead:
+            waiting = ahead.submit(next, pieces, None)
+            while (piece := waiting.result()) is not None:
+                waiting = ahead.submit(next, pieces, None)
+                data, end, so_far = piece
+                _expect(self.model.append(file.kind, data), end, so_far)
+                self.sent += len(data)
+                self._tell()
+
+    def _start(
+        self, file: SourceFile, state: FileState, sha256: bytes
+    ) -> tuple[int, hashlib._Hash]:
+        """Where to go on, and the hash of what lies before it."""
+        staged = state.staged
+        if staged is None or (staged.length == 0 and not state.stored):
+            return 0, hashlib.sha256()
+        whole = staged.length == file.length and staged.sha256 == sha256
+        if whole or (staged.length < file.length and not state.stored):
+            digest = hash_file(file.path, staged.length)
+            if digest.digest() == staged.sha256:
+                return staged.length, digest
+        self.model.clear(file.kind)
+        return 0, hashlib.sha256()
+
+    def _tell(self) -> None:
+        self.report(Step("upload", self.sent + self.resumed, self.total, self.resumed))
+
+
+def _pieces(
+    file: SourceFile, start: int, digest: hashlib._Hash
+) -> Iterator[tuple[bytes, int, bytes]]:
+    """Chunk, the length with it, and the SHA-256 with it."""
+    place = start
+    try:
+        with file.path.open("rb") as source:
+            source.seek(start)
+            while place < file.length:
+                data = source.read(min(CHUNK_BYTES, file.length - place))
+                if not data:
+                    raise CheckpointError(f"{file.path} grew shorter while it was sent")
+                digest.update(data)
+                place += len(data)
+                yield data, place, digest.digest()
+    except OSError as error:
+        raise CheckpointError(f"can't read {file.path}: {error.strerror}") from error
