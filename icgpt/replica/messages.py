@@ -76,6 +76,7 @@ class Environment:
     subnet_id: bytes = b""
     root_key: bytes = b""
     variables: tuple[tuple[str, str], ...] = ()
+    timer: int = 0  # the deadline that is set, in ns; 0 when none is
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The embedded Internet Computer: runs canisters as the platform does, on one machine."""

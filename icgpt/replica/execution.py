@@ -1,0 +1,358 @@
+"""One canister's Wasm side: install code, run messages, keep what they leave behind.
+
+A message runs on the live instance. Afterwards either everything it did to heap, globals and stable
+memory is committed to the canister's folder, or everything is undone: after a trap, after a query,
+and when installing fails. The rest of a message's effects (cycles, calls, timers, certified data)
+are only reported, in the `Outcome`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import wasmtime
+
+from icgpt.replica import errors, metering, weights
+from icgpt.replica.binding import Binding
+from icgpt.replica.engine import compile_module
+from icgpt.replica.errors import Trap
+from icgpt.replica.folder import Folder, Record
+from icgpt.replica.instance import Instance
+from icgpt.replica.messages import Environment, Kind, Message, Outcome
+from icgpt.replica.module import Prepared, prepare
+from icgpt.replica.stable import StableMemory
+from icgpt.replica.system_api import SystemApi
+from icgpt.replica.wasm import InvalidModule
+
+__all__ = ["Canister", "InvalidModule"]
+
+Mode = Literal["install", "reinstall", "upgrade"]
+
+_METHODS = {
+    Kind.UPDATE: "update",
+    Kind.QUERY: "query",
+    Kind.COMPOSITE_QUERY: "composite_query",
+}
+_CALLBACKS = (Kind.REPLY_CALLBACK, Kind.REJECT_CALLBACK, Kind.CLEANUP)
+_UNDONE = (Kind.QUERY, Kind.COMPOSITE_QUERY, Kind.INSPECT)
+
+
+class _Code:
+    """An installed module and its heap file."""
+
+    def __init__(self, number: int, prepared: Prepared, heap_fd: int, heap_bytes: int) -> None:
+        self.number = number
+        self.prepared = prepared
+        self.module: wasmtime.Module = compile_module(prepared.metered.code)
+        self.heap_fd = heap_fd
+        self.heap_bytes = heap_bytes
+        self.instance: Instance | None = None
+
+    def close(self) -> None:
+        """Drop the instance and close the heap file."""
+        self.drop_instance()
+        if self.heap_fd >= 0:
+            os.close(self.heap_fd)
+            self.heap_fd = -1
+
+    def drop_instance(self) -> None:
+        """Drop the instance; the next message gets a fresh one at the committed state."""
+        if self.instance is not None:
+            self.instance.close()
+            self.instance = None
+
+
+class Canister:
+    """A canister's code and memories, kept in `folder`. To be used by one thread at a time."""
+
+    def __init__(self, folder: Path, release: weights.Release = weights.CURRENT) -> None:
+        self._release = release
+        self._folder = Folder(folder)
+        self._api = SystemApi()
+        self._binding: Binding | None = None
+        self._code: _Code | None = None
+        record = self._folder.record
+        self._stable_number = record.stable or self._folder.next_number()
+        self._stable = self._open_stable(self._stable_number, record.stable_pages)
+        if record.module:
+            prepared = prepare(self._folder.read_module(), release)
+            fd = self._folder.open("heap", record.module, record.heap_bytes)
+            self._code = _Code(record.module, prepared, fd, record.heap_bytes)
+
+    # -- what is installed ---------------------------------------------------------------------
+
+    @property
+    def installed(self) -> bool:
+        """Whether there is code."""
+        return self._code is not None
+
+    @property
+    def module_hash(self) -> bytes | None:
+        """SHA-256 of the module as it was uploaded."""
+        return None if self._code is None else self._code.prepared.hash
+
+    @property
+    def metadata(self) -> dict[str, bytes]:
+        """Custom sections that everybody may read, by name."""
+        return {} if self._code is None else self._code.prepared.metadata
+
+    @property
+    def private_metadata(self) -> dict[str, bytes]:
+        """Custom sections for controllers only, by name."""
+        return {} if self._code is None else self._code.prepared.private_metadata
+
+    @property
+    def exports(self) -> frozenset[str]:
+        """Exported functions, for example `canister_query greet`."""
+        return frozenset() if self._code is None else self._code.prepared.exports
+
+    @property
+    def heap_bytes(self) -> int:
+        """Committed size of the heap."""
+        return 0 if self._code is None else self._code.heap_bytes
+
+    @property
+    def stable_bytes(self) -> int:
+        """Committed size of the stable memory."""
+        return self._stable.size
+
+    # -- messages ------------------------------------------------------------------------------
+
+    def execute(self, message: Message) -> Outcome:
+        """Run a message, and commit what it did unless it trapped or is a query."""
+        code = self._code
+        canister = message.environment.canister_id
+        if code is None:
+            return Outcome(trap=errors.no_module().reject(canister))
+        entry = self._entry(code, message)
+        if isinstance(entry, Outcome):
+            return entry
+        before = self._folder.record.globals
+        try:
+            outcome = self._run(code, message, entry, self._limit(message.kind))
+        except BaseException:
+            self._undo(code, before)
+            raise
+        if outcome.trap is not None or message.kind in _UNDONE or not message.replicated:
+            self._undo(code, before)
+        else:
+            self._commit(code)
+        return outcome
+
+    def _entry(self, code: _Code, message: Message) -> str | Outcome:
+        """The export to run, or what comes of a message that runs none."""
+        kind = message.kind
+        if kind in _METHODS:
+            name = f"{kind.value} {message.method}"
+            if name not in code.prepared.exports:
+                trap = errors.no_method(_METHODS[kind], message.method)
+                return Outcome(trap=trap.reject(message.environment.canister_id))
+            return name
+        if kind in _CALLBACKS:
+            return ""
+        if kind.value in code.prepared.exports:
+            return kind.value
+        return Outcome(accepted=kind is Kind.INSPECT)
+
+    def _limit(self, kind: Kind) -> int:
+        limits = self._release.limits
+        if kind in (Kind.QUERY, Kind.COMPOSITE_QUERY):
+            return limits.query
+        return limits.inspect if kind is Kind.INSPECT else limits.update
+
+    def _run(self, code: _Code, message: Message, entry: str, limit: int) -> Outcome:
+        """Run one entry point; neither commits nor undoes."""
+        api = self._api
+        api.begin(message, limit)
+        outcome = api.outcome
+        try:
+            instance = self._instance(code)
+            instance.set_counter(limit)
+            if entry:
+                instance.run(entry)
+            elif message.callback is not None:
+                instance.run_callback(message.callback)
+            api.settle()
+        except Trap as trap:
+            if trap.log:
+                api.log(trap.log.encode())
+            outcome = Outcome(logs=outcome.logs, trap=trap.reject(message.environment.canister_id))
+        if code.instance is not None:
+            outcome.instructions = min(max(api.used(), 0), limit)
+        if message.kind is Kind.QUERY and not api.answered and outcome.trap is None:
+            outcome.trap = errors.did_not_reply(message.environment.canister_id)
+        return outcome
+
+    def _instance(self, code: _Code) -> Instance:
+        """The live instance; after a rollback that needed it, a fresh one."""
+        if self._binding is None:
+            self._binding = Binding(self._api, self._release)
+        if code.instance is None:
+            instance = Instance(
+                code.module,
+                code.prepared,
+                self._binding,
+                self._api,
+                (code.heap_fd, code.heap_bytes),
+            )
+            if code.number == self._folder.record.module:
+                instance.restore_globals(self._folder.record.globals)
+            code.instance = instance
+        self._api.instance = code.instance
+        self._api.stable = self._stable
+        return code.instance
+
+    # -- installing ----------------------------------------------------------------------------
+
+    def install(
+        self,
+        wasm: bytes,
+        arg: bytes,
+        caller: bytes,
+        environment: Environment,
+        mode: Mode,
+        skip_pre_upgrade: bool = False,
+    ) -> Outcome:
+        """Install code; on a trap everything is as before. Raises `InvalidModule`."""
+        old = self._code
+        canister = environment.canister_id
+        if mode == "install" and old is not None:
+            return Outcome(trap=errors.not_empty(canister))
+        if mode == "upgrade" and old is None:
+            return Outcome(trap=errors.no_module().reject(canister))
+        prepared = prepare(wasm, self._release)
+        number = self._folder.next_number()
+        new = _Code(number, prepared, self._folder.open("heap", number, 0), 0)
+        stable, stable_number = self._stable, self._stable_number
+        message = Message(Kind.PRE_UPGRADE, environment, caller=caller)
+        total = Outcome()
+        try:
+            if old is not None and mode == "upgrade" and not skip_pre_upgrade:
+                self._phase(total, old, message)
+            if mode != "upgrade":
+                self._stable_number = number
+                self._stable = self._open_stable(number, 0)
+            if prepared.has_start:
+                self._phase(total, new, replace(message, kind=Kind.START))
+            kind = Kind.POST_UPGRADE if mode == "upgrade" else Kind.INIT
+            self._phase(total, new, replace(message, kind=kind, arg=arg))
+            if total.trap is None:
+                self._instance(new)
+                self._folder.write_module(number, wasm)
+        except BaseException:
+            self._abandon(new, old, stable, stable_number)
+            raise
+        if total.trap is not None:
+            self._abandon(new, old, stable, stable_number)
+            return total
+        if old is not None:
+            old.close()
+        if stable is not self._stable:
+            stable.release()
+            os.close(stable.fd)
+        self._code = new
+        self._commit(new)
+        self._folder.clean()
+        return total
+
+    def _phase(self, total: Outcome, code: _Code, message: Message) -> None:
+        """Run one step of an installation, unless an earlier one has failed."""
+        entry = metering.START if message.kind is Kind.START else message.kind.value
+        there = message.kind is Kind.START or entry in code.prepared.exports
+        if total.trap is not None or not there:
+            return
+        limit = self._release.limits.install - total.instructions
+        outcome = self._run(code, message, entry, limit)
+        total.instructions += outcome.instructions
+        total.logs += outcome.logs
+        total.trap = outcome.trap
+        total.cycles_burned += outcome.cycles_burned
+        if outcome.certified_data is not None:
+            total.certified_data = outcome.certified_data
+        if outcome.timer is not None:
+            total.timer = outcome.timer
+
+    def _abandon(
+        self, new: _Code, old: _Code | None, stable: StableMemory, stable_number: int
+    ) -> None:
+        """Undo an installation that failed."""
+        new.close()
+        if stable is not self._stable:
+            self._stable.release()
+            os.close(self._stable.fd)
+        self._stable, self._stable_number = stable, stable_number
+        if old is not None:
+            self._undo(old, self._folder.record.globals)
+        else:
+            stable.rollback()
+        self._clean()
+
+    def uninstall(self) -> None:
+        """Remove code, heap and stable memory."""
+        if self._code is not None:
+            self._code.close()
+            self._code = None
+        self._stable.release()
+        os.close(self._stable.fd)
+        number = self._folder.next_number()
+        self._folder.commit(Record())
+        self._stable_number = number
+        self._stable = self._open_stable(number, 0)
+        self._clean()
+
+    # -- keeping -------------------------------------------------------------------------------
+
+    def _commit(self, code: _Code) -> None:
+        """Make what the message did the state to return to: the one place where that happens."""
+        instance = self._instance(code)
+        instance.heap.commit()
+        self._stable.commit()
+        code.heap_bytes = instance.heap.size
+        self._folder.commit(
+            Record(
+                code.number,
+                self._stable_number,
+                code.heap_bytes,
+                self._stable.pages,
+                instance.save_globals(),
+            )
+        )
+        if code.prepared.metered.forgets:
+            code.drop_instance()
+
+    def _undo(self, code: _Code, saved: tuple[tuple[int, int, bytes], ...]) -> None:
+        """Return to the committed state, on the same instance where that is possible."""
+        self._stable.rollback()
+        instance = code.instance
+        if instance is None:
+            return
+        if code.prepared.metered.forgets or not instance.heap.rollback():
+            code.drop_instance()
+        else:
+            instance.restore_globals(saved)
+
+    def _open_stable(self, number: int, pages: int) -> StableMemory:
+        size = pages << 16
+        return StableMemory(self._folder.open("stable", number, size), pages)
+
+    def _clean(self) -> None:
+        self._folder.clean(also=f"stable-{self._stable_number}")
+
+    def close(self) -> None:
+        """Let go of memory and files; what is committed stays."""
+        if self._code is not None:
+            self._code.close()
+            self._code = None
+        self._stable.release()
+        if self._stable.fd >= 0:
+            os.close(self._stable.fd)
+            self._stable.fd = -1
+        self._folder.close()
+
+    def delete(self) -> None:
+        """Remove the canister's folder."""
+        self.close()
+        self._folder.delete()
