@@ -1,0 +1,126 @@
+"""`icgpt train` as a person calls it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from icgpt.cli.train import train
+from icgpt.train import card, data, presets, progress
+from icgpt.train.errors import DataError, OutputError, TorchMissingError
+
+TEXT = "".join(f"{n} sheep and {n + 1} sheep are {2 * n + 1} sheep.\n" for n in range(150))
+TINY = dataclasses.replace(
+    presets.PRESETS["shakespeare-char"],
+    n_layer=1,
+    n_head=2,
+    n_embd=8,
+    n_ctx=16,
+    batch=4,
+    max_iters=6,
+    warmup=2,
+    eval_every=3,
+)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The preset made tiny, and a folder with a text to work in."""
+    monkeypatch.setitem(presets.PRESETS, "shakespeare-char", TINY)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "story.txt").write_text(TEXT)
+    return tmp_path
+
+
+def test_help_has_examples() -> None:
+    result = CliRunner().invoke(train, ["--help"])
+    assert result.exit_code == 0
+    for part in ("Examples:", "--data FILE", "--max-iters N", "--out FOLDER", "--seed", "--json"):
+        assert part in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["no-such-preset"], ["shakespeare-char", "--max-iters", "0"]],
+)
+def test_usage_errors(arguments: list[str]) -> None:
+    assert CliRunner().invoke(train, arguments).exit_code == 2
+
+
+def test_missing_torch_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
+    for name in [n for n in sys.modules if n in ("icgpt.train.loop", "icgpt.train.model")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("icgpt.train.loop", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = CliRunner().invoke(train, ["shakespeare-char", "--data", "story.txt"])
+    assert isinstance(result.exception, TorchMissingError)
+    assert "pip install 'icgpt[train]'" in (result.exception.hint or "")
+    assert not (tiny / "shakespeare-char").exists()
+
+
+def test_a_run(tiny: Path) -> None:
+    pytest.importorskip("torch")
+    arguments = ["shakespeare-char", "--data", "story.txt", "--max-iters", "5", "--json"]
+    result = CliRunner().invoke(train, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    answer = json.loads(result.stdout)
+    assert answer["folder"] == "shakespeare-char"
+    assert answer["iterations"] == 5
+    assert not answer["interrupted"]
+    assert 0 < answer["validation_loss"] < 5
+    assert "step 3:" in result.stderr
+    text = (tiny / "shakespeare-char" / "README.md").read_text()
+    assert "icgpt train shakespeare-char --data story.txt --max-iters 5\n" in text
+    assert f"{answer['validation_loss']:.4f}" in text
+    assert answer["data_sha256"] in text
+    # A second run would overwrite the first.
+    again = CliRunner().invoke(train, arguments)
+    assert isinstance(again.exception, OutputError)
+    other = CliRunner().invoke(
+        train, ["shakespeare-char", "--data", "story.txt", "--out", "b", "--seed", "3"]
+    )
+    assert other.exit_code == 0
+    assert other.stdout.startswith("b: validation loss ")
+
+
+def test_bad_data_leaves_no_folder(tiny: Path) -> None:
+    pytest.importorskip("torch")
+    (tiny / "empty.txt").write_bytes(b"")
+    (tiny / "latin.txt").write_bytes(b"caf\xe9" * 1000)
+    for name in ("empty.txt", "latin.txt", "absent.txt"):
+        result = CliRunner().invoke(train, ["shakespeare-char", "--data", name])
+        assert isinstance(result.exception, DataError)
+    assert not (tiny / "shakespeare-char").exists()
+
+
+def test_interrupt_saves_and_says_so(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    stepped = progress.ProgressWatcher.stepped
+
+    def step_with_signal(self: progress.ProgressWatcher, step: int, loss: float) -> None:
+        stepped(self, step, loss)
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(progress.ProgressWatcher, "stepped", step_with_signal)
+    before = signal.getsignal(signal.SIGINT)
+    arguments = ["shakespeare-char", "--data", "story.txt", "--json"]
+    result = CliRunner().invoke(train, arguments)
+    assert result.exit_code == 130
+    answer = json.loads(result.stdout)
+    assert answer["interrupted"]
+    assert answer["iterations"] == 2
+    assert (tiny / "shakespeare-char" / "model.safetensors").exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_card_names_the_known_text() -> None:
+    known = dataclasses.replace(data.prepare(TEXT.encode(), 16), sha256=data.SHAKESPEARE_SHA256)
+    assert card.describe(known) == "tiny Shakespeare"
+    assert "own" in card.describe(data.prepare(TEXT.encode(), 16))
