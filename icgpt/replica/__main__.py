@@ -1,0 +1,91 @@
+"""Runs a local network: `python -m icgpt.replica --state-dir D --port P`.
+
+Writes `network.json` into the state folder once it answers, and removes it when it ends. SIGTERM
+and SIGINT end it after the message at hand. Exit code 3: the port is taken; 4: another process
+works on the folder; 5: the state can't be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from aiohttp import web
+
+from icgpt.principal import to_text
+from icgpt.replica.files import write_atomically
+from icgpt.replica.server import Server
+from icgpt.replica.state import StateError
+from icgpt.replica.subnet import InUseError, Subnet
+
+EXIT_PORT, EXIT_IN_USE, EXIT_STATE = 3, 4, 5
+_LOG = logging.getLogger("icgpt.replica")
+
+
+def main() -> int:
+    """Run until told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m icgpt.replica", description=__doc__)
+    parser.add_argument("--state-dir", type=Path, required=True, help="folder for all state")
+    parser.add_argument("--port", type=int, default=4943, help="0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    server = Server()
+    try:
+        subnet = Subnet(options.state_dir, server.announce)
+    except InUseError as error:
+        _LOG.error("%s", error)
+        return EXIT_IN_USE
+    except StateError as error:
+        _LOG.error("%s", error)
+        return EXIT_STATE
+    subnet.start()
+    try:
+        return asyncio.run(_serve(subnet, server, options.state_dir, options.host, options.port))
+    finally:
+        subnet.stop()
+        (options.state_dir / "network.json").unlink(missing_ok=True)
+        _LOG.info("stopped")
+
+
+async def _serve(subnet: Subnet, server: Server, folder: Path, host: str, port: int) -> int:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    runner = web.AppRunner(server.serve(subnet), access_log=None, shutdown_timeout=2.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            _LOG.error("can't listen on %s:%d: %s", host, port, error)
+            return EXIT_PORT
+        port = runner.addresses[0][1]
+        document = {
+            "v": 1,
+            "pid": os.getpid(),
+            "port": port,
+            "url": f"http://{host}:{port}",
+            "root_key": subnet.root_key.hex(),
+            "default_effective_canister_id": to_text(subnet.default_effective_canister_id),
+        }
+        write_atomically(folder / "network.json", json.dumps(document).encode())
+        _LOG.info("listening on %s", document["url"])
+        await stopped.wait()
+        _LOG.info("stopping")
+    finally:
+        server.close()
+        await runner.cleanup()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

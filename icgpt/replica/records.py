@@ -1,0 +1,162 @@
+"""The subnet's own state: canisters, call contexts, callbacks, queued work.
+
+Everything here is plain data that `state.py` can write down; what Wasm code holds (heap, stable
+memory, module) belongs to the execution's folder of the canister.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from icgpt.replica.messages import Callback, Reject
+
+DEFAULT_FREEZING_THRESHOLD = 2_592_000
+DEFAULT_RESERVED_LIMIT = 5_000_000_000_000
+DEFAULT_WASM_MEMORY_LIMIT = 3 << 30
+DEFAULT_LOG_LIMIT = 4_096
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """Who may see something: "controllers", "public" or "allowed_viewers"."""
+
+    kind: str = "controllers"
+    viewers: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a canister's controllers set."""
+
+    controllers: tuple[bytes, ...] = ()
+    compute_allocation: int = 0
+    memory_allocation: int = 0
+    freezing_threshold: int = DEFAULT_FREEZING_THRESHOLD
+    reserved_cycles_limit: int = DEFAULT_RESERVED_LIMIT
+    wasm_memory_limit: int = DEFAULT_WASM_MEMORY_LIMIT
+    wasm_memory_threshold: int = 0
+    log_memory_limit: int = DEFAULT_LOG_LIMIT
+    minimum_incoming_canister_call_cycles: int = 0
+    log_visibility: Visibility = Visibility()
+    snapshot_visibility: Visibility = Visibility()
+    status_visibility: Visibility = Visibility()
+    environment_variables: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who waits for an answer: a user (request id), a canister (its callback), or nobody."""
+
+    request_id: bytes = b""
+    canister: bytes = b""
+    callback: int = 0
+
+
+@dataclass
+class CallContext:
+    """A call that a canister has begun to answer."""
+
+    id: int
+    origin: Origin
+    caller: bytes
+    cycles: int  # attached and not accepted so far
+    root: bytes = b""  # id of the ingress message that all this is done for
+    deadline: int = 0
+    answered: bool = False
+    outstanding: int = 0  # calls made from this context that have no response yet
+    instructions: int = 0
+
+
+@dataclass(frozen=True)
+class PendingCall:
+    """A call that a canister has made: what to run when the response comes."""
+
+    context: int
+    on_reply: Callback
+    on_reject: Callback
+    on_cleanup: Callback | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of work in the queue: "call", "response", "timer" or "heartbeat"."""
+
+    kind: str
+    canister: bytes
+    origin: Origin = Origin()
+    caller: bytes = b""
+    method: str = ""
+    arg: bytes = field(default=b"", repr=False)
+    cycles: int = 0  # attached, or in a response refunded
+    deadline: int = 0
+    expiry: int = 0  # of an ingress message
+    root: bytes = b""
+    payer: bytes = b""  # of an ingress message: the canister that it is about
+    callback: int = 0  # of a response
+    reject: Reject | None = None  # of a response; without one, `arg` is the reply
+
+
+@dataclass(frozen=True)
+class StopRequest:
+    """Somebody waits until the canister has stopped."""
+
+    origin: Origin
+    cycles: int
+
+
+@dataclass
+class CanisterRecord:
+    """A canister as the subnet sees it."""
+
+    id: bytes
+    settings: Settings
+    cycles: int
+    version: int = 0
+    status: str = "running"  # "stopping", "stopped"
+    timer: int = 0
+    certified_data: bytes = b""
+    module_bytes: int = 0
+    charged_until: int = 0
+    contexts: dict[int, CallContext] = field(default_factory=dict)
+    calls: dict[int, PendingCall] = field(default_factory=dict)
+    stop_requests: list[StopRequest] = field(default_factory=list)
+    log: list[tuple[int, int, bytes]] = field(default_factory=list)  # (index, time, text)
+    next_log_index: int = 0
+    chunks: dict[bytes, int] = field(default_factory=dict)  # hash of a stored chunk: its length
+    queries: int = 0
+    query_instructions: int = 0
+    query_request_bytes: int = 0
+    query_response_bytes: int = 0
+
+    def add_log(self, entries: list[tuple[int, bytes]]) -> None:
+        """Append to the log, dropping the oldest lines beyond the limit."""
+        for time, text in entries:
+            self.log.append((self.next_log_index, time, text[: self.settings.log_memory_limit]))
+            self.next_log_index += 1
+        size = sum(len(text) for _, _, text in self.log)
+        while size > self.settings.log_memory_limit:
+            size -= len(self.log.pop(0)[2])
+
+
+@dataclass
+class MessageRecord:
+    """What became of an ingress message, and what it took, with all that followed from it."""
+
+    request_id: bytes
+    canister: bytes
+    method: str
+    received: int
+    status: str = "received"
+    instructions: int = 0
+    messages: int = 0
+
+
+@dataclass
+class Everything:
+    """All that has to survive a restart, but for the ingress history."""
+
+    next_canister: int = 0
+    next_id: int = 1
+    canisters: list[CanisterRecord] = field(default_factory=list)
+    queue: list[Task] = field(default_factory=list)
+    messages: list[MessageRecord] = field(default_factory=list)

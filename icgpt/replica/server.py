@@ -1,0 +1,283 @@
+"""The HTTP interface of the local network, as the platform's boundary offers it.
+
+Status, calls (v2 asynchronous; v3 and v4 answer with a certificate when it comes within ten
+seconds), queries with the node's signature, and certified reads of the state. The loop never
+waits for a running message: what needs the worker is awaited, all else is answered at once.
+See https://internetcomputer.org/docs/references/ic-interface-spec#http-interface.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from icgpt.principal import MANAGEMENT, from_text, to_text
+from icgpt.replica.certification import Signed, cbor
+from icgpt.replica.history import FINAL
+from icgpt.replica.ingress import Request, RequestError, hash_map, parse
+from icgpt.replica.messages import Kind, Reject
+from icgpt.replica.read_state import check_paths, check_subnet_paths
+from icgpt.replica.rejects import RejectError
+from icgpt.replica.subnet import Subnet
+
+MAX_BODY = 4 << 20
+MAX_INGRESS = 2 << 20
+SYNC_SECONDS = 10.0
+CERTIFICATE_SECONDS = 1.0  # for how long an unchanged state is shown with the same signature
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, GET",
+    "Access-Control-Allow-Headers": "Accept, Authorization, Content-Type",
+}
+
+
+class Server:
+    """Answers HTTP requests for a subnet. `announce` is to be called when requests finish."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: dict[bytes, set[asyncio.Future[None]]] = {}
+        self._signed: tuple[tuple[int, int], float, Signed] | None = None
+        self._subnet: Subnet | None = None
+        self._closing = False
+
+    @property
+    def subnet(self) -> Subnet:
+        """The subnet that is served."""
+        if self._subnet is None:
+            raise RuntimeError("the server has no subnet yet")
+        return self._subnet
+
+    def serve(self, subnet: Subnet) -> web.Application:
+        """Return the web application for a subnet; call it within the running loop."""
+        self._subnet = subnet
+        self._loop = asyncio.get_running_loop()
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[_finish_response])
+        app.router.add_get("/api/v2/status", self.status)
+        for version in ("v2", "v3", "v4"):
+            route = f"/api/{version}/canister/{{id}}/call"
+            app.router.add_post(route, self.call_v2 if version == "v2" else self.call_sync)
+        for version in ("v2", "v3"):
+            app.router.add_post(f"/api/{version}/canister/{{id}}/query", self.query)
+            app.router.add_post(f"/api/{version}/canister/{{id}}/read_state", self.read_state)
+            app.router.add_post(f"/api/{version}/subnet/{{id}}/read_state", self.read_subnet)
+        app.router.add_get("/_/messages", self.messages)
+        app.router.add_route("OPTIONS", "/{tail:.*}", _preflight)
+        return app
+
+    def announce(self, finished: list[bytes]) -> None:
+        """Wake whoever waits for these requests; may be called from any thread."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._wake, finished)
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
+        self._closing = True
+        self._wake(list(self._waiting))
+
+    def _wake(self, finished: list[bytes]) -> None:
+        for request_id in finished:
+            for future in self._waiting.pop(request_id, ()):
+                if not future.done():
+                    future.set_result(None)
+
+    # --- certificates
+
+    def signed(self) -> Signed:
+        """Return the state with a signature, one for all who ask while nothing changes."""
+        version, now = self.subnet.version(), time.monotonic()
+        if self._signed is not None:
+            known, since, signed = self._signed
+            if known == version and now - since < CERTIFICATE_SECONDS:
+                return signed
+        tree = self.subnet.tree(time.time_ns())
+        signed = Signed(tree, self.subnet.keys.sign_root(tree.digest))
+        self._signed = (version, now, signed)
+        return signed
+
+    # --- handlers
+
+    async def status(self, _http: web.Request) -> web.Response:
+        """Tell that the network is there, and its root key."""
+        return _cbor_response(
+            {
+                "ic_api_version": "0.18.0",
+                "impl_version": "icgpt",
+                "replica_health_status": "healthy",
+                "root_key": self.subnet.root_key,
+                "certified_height": sum(self.subnet.version()) + 1,
+            }
+        )
+
+    async def _admit(self, http: web.Request) -> Request:
+        """Authenticate a call and let it in; raises RequestError or RejectError."""
+        effective = _effective_id(http)
+        body = await http.read()
+        request = parse(body, "call", time.time_ns())
+        if len(body) > MAX_INGRESS:
+            text = (
+                f"Request 0x{request.id.hex()} is too large. Message byte size {len(body)} is "
+                f"larger than the max allowed {MAX_INGRESS}."
+            )
+            raise RequestError(413, text)
+        if self.subnet.history.get(request.id) is not None:
+            return request
+        subject = self.subnet.check(request)
+        # Clients that know of no effective ids use the management canister's own.
+        expected = {subject, MANAGEMENT} if request.canister_id == MANAGEMENT else {subject}
+        if subject != MANAGEMENT and effective not in expected:
+            text = (
+                f"Specified CanisterId {to_text(subject)} does not match effective canister id "
+                f"in URL {to_text(effective)}"
+            )
+            raise RequestError(400, text)
+        if self.subnet.inspects(request.canister_id):
+            question = self.subnet.ask(Kind.INSPECT, request, None)
+            answer = await asyncio.wrap_future(question)
+            if answer.reject is not None:
+                raise RejectError(answer.reject)
+        self.subnet.submit(request, subject)
+        return request
+
+    async def call_v2(self, http: web.Request) -> web.Response:
+        """Let a message in; its answer is to be had from the state."""
+        try:
+            await self._admit(http)
+        except RejectError as error:
+            return _cbor_response(_refused(error.reject))
+        return web.Response(status=202)
+
+    async def call_sync(self, http: web.Request) -> web.Response:
+        """Let a message in, and answer with the certificate of what became of it."""
+        try:
+            request = await self._admit(http)
+        except RejectError as error:
+            return _cbor_response(_refused(error.reject))
+        if not await self._finished(request.id):
+            return web.Response(status=202, text="Request accepted; read its status later.")
+        certificate = self.signed().certificate([(b"request_status", request.id)])
+        return _cbor_response({"status": "replied", "certificate": certificate})
+
+    async def _finished(self, request_id: bytes) -> bool:
+        entry = self.subnet.history.get(request_id)
+        if entry is not None and entry.status not in FINAL and not self._closing:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiting = self._waiting.setdefault(request_id, set())
+            waiting.add(future)
+            try:
+                await asyncio.wait_for(future, SYNC_SECONDS)
+            except TimeoutError:
+                waiting.discard(future)
+        entry = self.subnet.history.get(request_id)
+        return entry is not None and entry.status in FINAL
+
+    async def query(self, http: web.Request) -> web.Response:
+        """Run a query and sign what it gave."""
+        effective = _effective_id(http)
+        request = parse(await http.read(), "query", time.time_ns())
+        if request.canister_id not in (effective, MANAGEMENT):
+            text = (
+                f"Specified CanisterId {to_text(request.canister_id)} does not match effective "
+                f"canister id in URL {to_text(effective)}"
+            )
+            raise RequestError(400, text)
+        certificate = None
+        view = self.subnet.router.views.get(request.canister_id)
+        if view is not None and view.certified_data:
+            path = (b"canister", request.canister_id, b"certified_data")
+            certificate = self.signed().certificate([path])
+        question = self.subnet.ask(Kind.QUERY, request, certificate)
+        answer = await asyncio.wrap_future(question)
+        if answer.reject is None:
+            content: dict[str, Any] = {"status": "replied", "reply": {"arg": answer.reply}}
+        else:
+            content = {"status": "rejected", **_reject(answer.reject)}
+        now = time.time_ns()
+        digest = hash_map({**content, "request_id": request.id, "timestamp": now})
+        signature = {
+            "timestamp": now,
+            "signature": self.subnet.keys.sign_response(digest),
+            "identity": self.subnet.keys.node_id,
+        }
+        return _cbor_response({**content, "signatures": [signature]})
+
+    async def read_state(self, http: web.Request) -> web.Response:
+        """Certify the asked paths."""
+        effective = _effective_id(http)
+        request = parse(await http.read(), "read_state", time.time_ns())
+        check_paths(self.subnet, request, effective)
+        return _cbor_response({"certificate": self.signed().certificate(request.paths)})
+
+    async def read_subnet(self, http: web.Request) -> web.Response:
+        """Certify paths about the subnet."""
+        if _effective_id(http) != self.subnet.subnet_id:
+            raise RequestError(400, "This network has one subnet only, which is another one.")
+        request = parse(await http.read(), "read_state", time.time_ns())
+        check_subnet_paths(request)
+        return _cbor_response({"certificate": self.signed().certificate(request.paths)})
+
+    async def messages(self, http: web.Request) -> web.Response:
+        """List the users' last messages with the instructions that they took."""
+        try:
+            last = int(http.query.get("last", "20"))
+        except ValueError as error:
+            raise RequestError(400, "`last` is a number of messages") from error
+        records = [
+            {
+                "request_id": record.request_id.hex(),
+                "canister": to_text(record.canister),
+                "method": record.method,
+                "received": record.received,
+                "status": record.status,
+                "instructions": record.instructions,
+                "messages": record.messages,
+            }
+            for record in self.subnet.messages(last)
+        ]
+        return web.json_response(records)
+
+
+def _effective_id(http: web.Request) -> bytes:
+    try:
+        return from_text(http.match_info["id"])
+    except ValueError as error:
+        raise RequestError(400, f"Invalid principal in URL: {error}") from error
+
+
+def _reject(reject: Reject) -> dict[str, Any]:
+    return {
+        "reject_code": reject.code,
+        "reject_message": reject.message,
+        "error_code": reject.error_code,
+    }
+
+
+def _refused(reject: Reject) -> dict[str, Any]:
+    return {"status": "non_replicated_rejection", **_reject(reject)}
+
+
+def _cbor_response(value: dict[str, Any]) -> web.Response:
+    return web.Response(body=cbor(value), content_type="application/cbor")
+
+
+async def _preflight(_http: web.Request) -> web.Response:
+    return web.Response(status=204)
+
+
+@web.middleware
+async def _finish_response(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn refusals into plain text, and let web pages of any origin read every answer."""
+    try:
+        response = await handler(request)
+    except RequestError as error:
+        response = web.Response(status=error.status, text=error.text)
+    except web.HTTPException as error:
+        error.headers.update(_CORS)
+        raise
+    response.headers.update(_CORS)
+    return response

@@ -1,0 +1,378 @@
+"""The subnet: one worker thread that runs everything, and the doors through which others reach it.
+
+Users' messages and queries come in through a thread-safe queue. The worker takes what has come
+in, answers queries at once, and otherwise runs one task of the router's queue at a time: a call,
+a response, a timer or a heartbeat. What is due by the clock (timers, heartbeats, charges for
+storage) is looked after between messages. State goes to disk when there is nothing else to do,
+once a second under load, and at the end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from icgpt.candid import unsigned_leb128
+from icgpt.principal import MANAGEMENT
+from icgpt.replica import certification, rejects, state
+from icgpt.replica.certification import Content, Keys, Tree
+from icgpt.replica.history import Entry, History, Saved
+from icgpt.replica.ingress import Request
+from icgpt.replica.management import Management, canister_id
+from icgpt.replica.messages import Kind, Message, Outcome, Reject
+from icgpt.replica.records import Everything, MessageRecord, Origin, Task
+from icgpt.replica.rejects import RejectError
+from icgpt.replica.routing import Router
+
+_LOG = logging.getLogger(__name__)
+MAX_PENDING = 2_000  # users' messages in the queue
+LOCK_ATTEMPTS = 25
+HEARTBEAT_SECONDS = 1.0
+SAVE_SECONDS = 1.0
+CHARGE_SECONDS = 30.0
+# Answers are announced together, so that a burst of short messages shares one certificate.
+ANNOUNCE_SECONDS = 0.01
+RANGE = (bytes(8) + b"\x01\x01", b"\xff" * 8 + b"\x01\x01")
+
+
+class InUseError(Exception):
+    """Another process works on the state folder."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a query gave: a reply, or a rejection."""
+
+    reply: bytes = b""
+    reject: Reject | None = None
+
+
+@dataclass
+class _Question:
+    """A query, or the question whether a canister lets a message in."""
+
+    kind: Kind
+    request: Request
+    certificate: bytes | None
+    future: Future[Answer]
+
+
+class Subnet:
+    """A local network's one subnet; see the module's text."""
+
+    def __init__(self, folder: Path, announce: Callable[[list[bytes]], None]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock_file = _lock(folder)
+        self._folder = folder
+        self._announce = announce
+        self.keys = Keys.open(folder / "secret")
+        everything = state.load(folder / "subnet.cbor", Everything) or Everything()
+        self.history = History(state.load(folder / "ingress.cbor", Saved))
+        self.subnet_id, self.root_key = self.keys.subnet_id, self.keys.root_key
+        self.router = Router(folder, everything, self.history, self.subnet_id, self.root_key)
+        self.management = Management(self.router)
+        self._inbox: queue.SimpleQueue[Task | _Question | None] = queue.SimpleQueue()
+        self._stopping = False
+        self._dirty = False
+        now = time.monotonic()
+        self._next_save = self._next_heartbeat = now
+        self._next_charge = now + CHARGE_SECONDS
+        self._announced = now
+        self._canister_tree: tuple[int, Tree] = (-1, certification.EMPTY)
+        self._fixed = self._fixed_content()
+        self._worker = threading.Thread(target=self._work, name="icgpt-subnet")
+
+    def start(self) -> None:
+        """Start the worker."""
+        self._worker.start()
+
+    def stop(self) -> None:
+        """End after the message at hand, and write everything to disk."""
+        self._stopping = True
+        self._inbox.put(None)
+        if self._worker.is_alive():
+            self._worker.join()
+        self.save()
+        state.save(self._folder / "ingress.cbor", self.history.save())
+        for hosted in self.router.hosted.values():
+            hosted.code.close()
+        self._lock_file.close()
+
+    @property
+    def default_effective_canister_id(self) -> bytes:
+        """A canister id of this network, for calls that are about no canister yet."""
+        return canister_id(0)
+
+    # --- doors, for any thread
+
+    def check(self, request: Request) -> bytes:
+        """Raise RejectError if a message of this kind can't be let in; return its subject."""
+        if self.history.pending >= MAX_PENDING:
+            raise RejectError(rejects.reject(204, "The network has too many messages waiting."))
+        if request.canister_id == MANAGEMENT:
+            return self.management.check_ingress(request.sender, request.method, request.arg)
+        refusal = self.router.closed(request.canister_id)
+        if refusal is not None:
+            raise RejectError(refusal)
+        return request.canister_id
+
+    def inspects(self, canister: bytes) -> bool:
+        """Tell whether the canister wants to see messages before they are let in."""
+        view = self.router.views.get(canister)
+        return view is not None and view.inspects
+
+    def submit(self, request: Request, payer: bytes) -> None:
+        """Let a message in, unless it is known already."""
+        entry = Entry(request.id, request.sender, request.canister_id, request.expiry)
+        if self.history.add(entry):
+            task = Task(
+                "call",
+                request.canister_id,
+                Origin(request.id),
+                request.sender,
+                request.method,
+                request.arg,
+                expiry=request.expiry,
+                root=request.id,
+                payer=payer,
+            )
+            self._inbox.put(task)
+
+    def ask(self, kind: Kind, request: Request, certificate: bytes | None) -> Future[Answer]:
+        """Have a query run, or `canister_inspect_message`."""
+        future: Future[Answer] = Future()
+        self._inbox.put(_Question(kind, request, certificate, future))
+        return future
+
+    def version(self) -> tuple[int, int]:
+        """Return a value that changes whenever the state tree does, but for the time in it."""
+        return self.router.revision, self.history.changes
+
+    def messages(self, last: int) -> list[MessageRecord]:
+        """Return the last of the users' messages, the newest last."""
+        return list(self.router.messages)[-last:] if last > 0 else []
+
+    def tree(self, now: int) -> Tree:
+        """Return the state tree as it is now."""
+        revision, canisters = self._canister_tree
+        if revision != self.router.revision:
+            revision = self.router.revision
+            canisters = self._canisters()
+            self._canister_tree = (revision, canisters)
+        content: dict[bytes, Tree | bytes | Content] = {
+            **self._fixed,
+            b"canister": canisters,
+            b"request_status": self.history.tree(),
+            b"time": unsigned_leb128(now),
+        }
+        return certification.labeled(content)
+
+    def _fixed_content(self) -> dict[bytes, Tree]:
+        ranges = certification.cbor([list(RANGE)])
+        node: Content = {self.keys.node_id: {b"public_key": self.keys.node_key}}
+        subnet: Content = {
+            b"canister_ranges": ranges,
+            b"node": node,
+            b"public_key": self.root_key,
+            b"type": b"application",
+        }
+        return {
+            b"api_boundary_nodes": certification.EMPTY,
+            b"canister_ranges": certification.labeled({self.subnet_id: {RANGE[0]: ranges}}),
+            b"subnet": certification.labeled({self.subnet_id: subnet}),
+        }
+
+    def _canisters(self) -> Tree:
+        content: dict[bytes, Content] = {}
+        for canister, view in list(self.router.views.items()):
+            entry: dict[bytes, Tree | bytes | Content] = {
+                b"certified_data": view.certified_data,
+                b"controllers": certification.cbor(list(view.controllers)),
+            }
+            if view.module_hash is not None:
+                entry[b"module_hash"] = view.module_hash
+                sections = view.private_metadata | view.metadata
+                entry[b"metadata"] = {name.encode(): data for name, data in sections.items()}
+            content[canister] = entry
+        return certification.labeled(content)
+
+    # --- the worker
+
+    def _work(self) -> None:
+        while not self._stopping:
+            self._look_at_clock()
+            idle = not self.router.queue
+            if idle:
+                self._tell(force=True)
+                self._save_if_due(idle=True)
+            try:
+                item = self._inbox.get(timeout=self._wait()) if idle else self._inbox.get_nowait()
+            except queue.Empty:
+                item = None
+            if item is not None:
+                self._take(item)
+            elif self.router.queue:
+                self._run(self.router.queue.popleft())
+            self._tell(force=False)
+            self._save_if_due(idle=False)
+        self._tell(force=True)
+        while not self._inbox.empty():
+            left = self._inbox.get()
+            if isinstance(left, Task):
+                self.router.induct(left, left.payer)
+            elif left is not None:
+                left.future.cancel()
+
+    def _wait(self) -> float:
+        """Return for how long nothing is due by the clock."""
+        due = self._next_charge
+        hosted = self.router.hosted.values()
+        if any("canister_heartbeat" in h.code.exports for h in hosted if h.code.installed):
+            due = min(due, self._next_heartbeat)
+        wait = due - time.monotonic()
+        timers = [h.record.timer for h in hosted if h.record.timer]
+        if timers:
+            wait = min(wait, (min(timers) - time.time_ns()) / 1e9)
+        # A timer that is due but can't run (a stopped canister's) must not make this loop spin.
+        return max(wait, 0.0 if self._timers_due() else 0.01)
+
+    def _timers_due(self) -> list[bytes]:
+        now = time.time_ns()
+        return [
+            canister
+            for canister, hosted in self.router.hosted.items()
+            if 0 < hosted.record.timer <= now and hosted.record.status == "running"
+        ]
+
+    def _look_at_clock(self) -> None:
+        for canister in self._timers_due():
+            self.router.hosted[canister].record.timer = 0
+            self.router.queue.append(Task("timer", canister))
+        now = time.monotonic()
+        if now >= self._next_heartbeat:
+            self._next_heartbeat = now + HEARTBEAT_SECONDS
+            for canister, hosted in self.router.hosted.items():
+                if hosted.code.installed and "canister_heartbeat" in hosted.code.exports:
+                    self.router.queue.append(Task("heartbeat", canister))
+        if now >= self._next_charge:
+            self._next_charge = now + CHARGE_SECONDS
+            for hosted in self.router.hosted.values():
+                self.router.charge_idle(hosted, time.time_ns())
+            self.history.forget(time.time_ns())
+            self._dirty = True
+
+    def _take(self, item: Task | _Question) -> None:
+        if isinstance(item, Task):
+            self._dirty = True
+            self.router.induct(item, item.payer)
+            return
+        if not item.future.set_running_or_notify_cancel():
+            return
+        try:
+            item.future.set_result(self._answer(item))
+        except RejectError as error:
+            item.future.set_result(Answer(reject=error.reject))
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits for the answer
+            item.future.set_exception(error)
+
+    def _run(self, task: Task) -> None:
+        self._dirty = True
+        if task.kind == "response":
+            self.router.run_response(task)
+        elif task.kind in ("timer", "heartbeat"):
+            self.router.run_system(task)
+        elif task.expiry and task.expiry < time.time_ns():
+            reject = rejects.expired(task.origin.request_id)
+            self.router.respond(task.origin, b"", reject, task.cycles, task.root)
+        else:
+            if task.origin.request_id:
+                self.history.processing(task.origin.request_id)
+            if task.canister == MANAGEMENT:
+                self.management.call(task)
+            else:
+                self.router.run_call(task)
+
+    def _answer(self, question: _Question) -> Answer:
+        request = question.request
+        if request.canister_id == MANAGEMENT:
+            reply = self.management.query(request.sender, request.method, request.arg)
+            return Answer(reply)
+        refusal = self.router.closed(request.canister_id)
+        if refusal is not None:
+            return Answer(reject=refusal)
+        hosted = self.router.hosted[request.canister_id]
+        kind = question.kind
+        exports = hosted.code.exports
+        if kind is Kind.QUERY and f"canister_composite_query {request.method}" in exports:
+            kind = Kind.COMPOSITE_QUERY
+        message = Message(
+            kind=kind,
+            environment=self.router.environment(hosted, self.router.now()),
+            method=request.method,
+            arg=request.arg,
+            caller=request.sender,
+            replicated=False,
+            certificate=question.certificate,
+        )
+        outcome = hosted.code.execute(message)
+        if outcome.trap is not None:
+            return Answer(reject=outcome.trap)
+        if kind is Kind.INSPECT:
+            return Answer(reject=None if outcome.accepted else rejects.not_let_in())
+        self._count_query(request, outcome)
+        if outcome.reply is not None:
+            return Answer(outcome.reply)
+        if outcome.calls and outcome.reject is None:
+            return Answer(reject=rejects.no_composite_calls(request.canister_id))
+        return Answer(reject=outcome.reject or rejects.did_not_reply(request.canister_id))
+
+    def _count_query(self, request: Request, outcome: Outcome) -> None:
+        record = self.router.hosted[request.canister_id].record
+        record.queries += 1
+        record.query_instructions += outcome.instructions
+        record.query_request_bytes += len(request.arg)
+        record.query_response_bytes += len(outcome.reply or b"")
+
+    def _tell(self, *, force: bool) -> None:
+        """Announce the requests that have been answered."""
+        if not self.router.finished:
+            return
+        now = time.monotonic()
+        if force or now - self._announced >= ANNOUNCE_SECONDS:
+            self._announced = now
+            finished, self.router.finished = self.router.finished, []
+            self._announce(finished)
+
+    def _save_if_due(self, *, idle: bool) -> None:
+        if self._dirty and (idle or time.monotonic() >= self._next_save):
+            self.save()
+
+    def save(self) -> None:
+        """Write the state, all but the ingress history, to disk."""
+        self._dirty = False
+        self._next_save = time.monotonic() + SAVE_SECONDS
+        state.save(self._folder / "subnet.cbor", self.router.state())
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    """Hold the folder for this process alone, until the returned file is closed."""
+    stream = (folder / "lock").open("wb")
+    # Whoever asks whether the folder is locked holds the lock for a moment: so try again.
+    for attempt in range(LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return stream
+        except OSError as error:
+            if attempt == LOCK_ATTEMPTS - 1:
+                stream.close()
+                raise InUseError(f"another process runs the network in {folder}") from error
+            time.sleep(0.02)
+    raise InUseError(f"{folder} could not be locked")
