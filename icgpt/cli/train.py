@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from icgpt.cli.common import answer, json_option
+from icgpt.cli.help import Command
 from icgpt.train import card, data, export
 from icgpt.train.errors import TorchMissingError
 from icgpt.train.presets import PRESETS
 
-INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
+INTERRUPTED = 1  # as for every other command that Ctrl-C ends
 
 
 @click.command(
-    epilog="""\b
-Examples:
-  icgpt train shakespeare-char
-  icgpt train shakespeare-char --data story.txt --max-iters 500 --out story
-  icgpt upload model story
-"""
+    cls=Command,
+    examples=[
+        "icgpt train shakespeare-char",
+        "icgpt train shakespeare-char --data story.txt --max-iters 500 --out story",
+        "icgpt upload model story",
+    ],
 )
 @click.argument("preset", type=click.Choice(sorted(PRESETS)))
 @click.option(
@@ -50,7 +51,7 @@ Examples:
     type=click.IntRange(min=0),
     help="The run is the same for the same seed; the preset's when not given.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+@json_option
 @click.pass_context
 def train(
     ctx: click.Context,
@@ -91,14 +92,11 @@ def train(
         command += ["--seed", str(seed)]
     text = card.card(preset, shlex.join(command), corpus, settings, result)
     export.write_card(folder, text)
-    if as_json:
-        answer = {"folder": str(folder), "data_sha256": corpus.sha256, **asdict(result)}
-        click.echo(json.dumps(answer))
-    else:
-        click.echo(
-            f"{folder}: validation loss {result.validation_loss:.4f}, "
-            f"training loss {result.train_loss:.4f}, step {result.best_iteration:,} of "
-            f"{result.iterations:,}"
-        )
+    value = {"folder": str(folder), "data_sha256": corpus.sha256, **asdict(result)}
+    words = (
+        f"{folder}: validation loss {result.validation_loss:.4f}, training loss "
+        f"{result.train_loss:.4f}, step {result.best_iteration:,} of {result.iterations:,}"
+    )
+    answer(as_json, value, words)
     if result.interrupted:
         ctx.exit(INTERRUPTED)

@@ -52,7 +52,7 @@ def shakespeare(say: Callable[[str], None]) -> bytes:
     content = _download(SHAKESPEARE_URL)
     found = hashlib.sha256(content).hexdigest()
     if found != SHAKESPEARE_SHA256:
-        raise DataError(f"What came from {SHAKESPEARE_URL} is another text ({found}).", USE_A_FILE)
+        raise DataError(f"What came from {SHAKESPEARE_URL} is another text ({found})", USE_A_FILE)
     try:
         write_atomically(place, content)
     except OSError as error:
@@ -72,7 +72,7 @@ def _download(url: str) -> bytes:
                     break
     except (requests.RequestException, OSError) as error:
         why = type(error).__name__
-        raise DataError(f"Tiny Shakespeare could not be downloaded ({why}).", USE_A_FILE) from error
+        raise DataError(f"Tiny Shakespeare could not be downloaded ({why})", USE_A_FILE) from error
     return content
 
 
@@ -80,11 +80,11 @@ def read_file(path: Path) -> bytes:
     """The bytes of a text file that the user named."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise DataError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB.", "Use a part.")
+            raise DataError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB", "Use a part.")
         return path.read_bytes()
     except OSError as error:
         why = error.strerror or str(error)
-        raise DataError(f"{path} cannot be read: {why}.", "Check what --data names.") from error
+        raise DataError(f"{path} cannot be read: {why}", "Check what --data names.") from error
 
 
 def prepare(content: bytes, n_ctx: int) -> Corpus:
@@ -93,7 +93,7 @@ def prepare(content: bytes, n_ctx: int) -> Corpus:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"The text is not UTF-8 (at byte {error.start}).", "Convert it: iconv -t utf-8"
+            f"The text is not UTF-8 (at byte {error.start})", "Convert it: iconv -t utf-8"
         ) from error
     # Code points as numbers: numpy sorts and ranks them without a loop.
     points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
@@ -102,7 +102,7 @@ def prepare(content: bytes, n_ctx: int) -> Corpus:
     train, validation = ids[:cut].astype(np.int64), ids[cut:].astype(np.int64)
     if len(validation) < n_ctx + 1:
         raise DataError(
-            f"The text is too short: {len(ids):,} characters.",
+            f"The text is too short: {len(ids):,} characters",
             f"Its last tenth must fill a context of {n_ctx}: "
             f"give at least {10 * (n_ctx + 1):,} characters.",
         )

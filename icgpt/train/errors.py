@@ -24,7 +24,7 @@ class TorchMissingError(IcgptError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Training needs PyTorch, which is not installed.",
+            "Training needs PyTorch, which is not installed",
             "Install it with: pip install 'icgpt[train]'",
         )
 

@@ -84,7 +84,7 @@ def open_folder(folder: Path) -> None:
     """Make the folder, and find out before the training whether it can be written."""
     if (folder / MODEL_FILE).exists():
         raise OutputError(
-            f"{folder} holds a model already.", "Choose another --out FOLDER, or remove it."
+            f"{folder} holds a model already", "Choose another --out FOLDER, or remove it."
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,6 +127,6 @@ def append_log(folder: Path, entry: dict[str, float]) -> None:
 
 def _unwritable(folder: Path, error: OSError) -> OutputError:
     return OutputError(
-        f"{folder} cannot be written: {error.strerror or error}.",
+        f"{folder} cannot be written: {error.strerror or error}",
         "Free some space or choose another --out FOLDER.",
     )

@@ -175,7 +175,7 @@ def run(corpus: Corpus, s: Settings, folder: Path, watcher: Watcher) -> Result:
             validation = evaluate(model, corpus.validation, s.n_ctx)
             if not math.isfinite(validation):
                 raise DivergedError(
-                    f"The loss is no longer a number after {step} steps.",
+                    f"The loss is no longer a number after {step} steps",
                     "Try another --seed, or a text with more variety.",
                 )
             train = sum(recent) / len(recent)
