@@ -1,0 +1,65 @@
+"""The model inside the canister against Hugging Face transformers (tests/golden)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import GOLDEN, MakeCanister, with_model
+
+MODELS = sorted(path.parent.name for path in GOLDEN.glob("*/expected.json"))
+
+
+def test_there_are_at_least_five_models() -> None:
+    assert len(MODELS) >= 5
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_small_models(name: str, new_canister: MakeCanister) -> None:
+    folder = GOLDEN / name
+    expected = json.loads((folder / "expected.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
+    n_ctx = config.get("n_positions") or config["n_ctx"]
+    model = with_model(new_canister(), folder)
+
+    prompt = expected["prompt"]
+    for position in range(len(prompt)):
+        logits = model.logits(prompt[: position + 1])
+        np.testing.assert_allclose(logits, expected["logits"][position], atol=1e-3)
+
+    # To the edge of the context: the last token is chosen when it is full.
+    done = model.complete(prompt, max_new_tokens=500, temperature=0, context="stop")
+    assert done.token_ids == expected["greedy"]
+    assert (done.finish, len(prompt) + len(done.token_ids)) == ("context", n_ctx + 1)
+
+    slid = model.complete(
+        prompt, max_new_tokens=len(expected["slide"]), temperature=0, context="slide"
+    )
+    assert slid.token_ids == expected["slide"]
+
+
+def test_gpt2_124m_shape(tmp_path: Path, new_canister: MakeCanister) -> None:
+    """498 MB of f32 through the client into the canister; logits and greedy ids of transformers."""
+    import sys
+
+    sys.path.insert(0, str(GOLDEN))
+    import recipe
+
+    expected = json.loads((GOLDEN / "gpt2-124m.json").read_text())
+    recipe.write(tmp_path / "gpt2")
+    model = with_model(new_canister(), tmp_path / "gpt2")
+    info = model.info()
+    assert info.architecture is not None
+    assert info.architecture.parameters == 124_439_808
+
+    prompt = expected["prompt"]
+    worst = 0.0
+    for one in expected["positions"]:
+        logits = np.array(model.logits(prompt[: one["position"] + 1]))
+        worst = max(worst, np.abs(logits[expected["indices"]] - one["logits"]).max())
+        assert logits.argmax() == one["argmax"]
+    assert worst < 1e-3
+    done = model.complete(prompt, max_new_tokens=len(expected["greedy"]), temperature=0)
+    assert done.token_ids == expected["greedy"]
