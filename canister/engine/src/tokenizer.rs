@@ -90,14 +90,15 @@ impl Tokenizer {
         Ok(Tokenizer { inner, max_id })
     }
 
-    /// The tokens of a text. The special tokens' names are recognised in it.
+    /// The tokens of a text, spelled as in the vocabulary. The special tokens' names are recognised
+    /// in it.
     ///
     /// # Errors
     /// The library could not encode it.
     pub fn encode(&self, text: &str) -> Result<Encoding, TokenizerError> {
         let encoding = self
             .inner
-            .encode_fast(text, true)
+            .encode(text, true)
             .map_err(|e| TokenizerError::Encode(e.to_string()))?;
         Ok(Encoding {
             ids: encoding.get_ids().to_vec(),
