@@ -248,13 +248,13 @@ class Canister:
         if total.trap is not None:
             self._abandon(new, old, stable, stable_number)
             return total
+        self._code = new
+        self._commit(new)
         if old is not None:
             old.close()
         if stable is not self._stable:
             stable.release()
             os.close(stable.fd)
-        self._code = new
-        self._commit(new)
         self._folder.clean()
         return total
 
@@ -344,10 +344,12 @@ class Canister:
     def close(self) -> None:
         """Let go of memory and files; what is committed stays."""
         if self._code is not None:
+            os.fsync(self._code.heap_fd)
             self._code.close()
             self._code = None
         self._stable.release()
         if self._stable.fd >= 0:
+            os.fsync(self._stable.fd)
             os.close(self._stable.fd)
             self._stable.fd = -1
         self._folder.close()
