@@ -44,13 +44,6 @@ class Reference:
         norm = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
         return float(np.mean(norm - logits[np.arange(len(ids) - 1), ids[1:]]))
 
-    def greedy(self, prompt: list[int], count: int) -> list[int]:
-        """The next `count` ids by argmax; the context must not run out."""
-        ids = list(prompt)
-        for _ in range(count):
-            ids.append(int(np.argmax(self.logits(ids)[-1])))
-        return ids[len(prompt) :]
-
     def _norm(self, x: Array, name: str) -> Array:
         centred = x - x.mean(axis=1, keepdims=True)
         spread = np.sqrt(x.var(axis=1, keepdims=True) + self.config["layer_norm_epsilon"])
