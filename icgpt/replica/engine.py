@@ -29,6 +29,7 @@ from icgpt.replica.wasm import InvalidModule
 WASM_STACK = 5 << 20  # the platform's
 THREAD_STACK = 16 << 20  # must hold it, and the host calls above it
 KEPT = 24  # compiled modules in the cache folder
+WORTH_KEEPING = 1 << 16  # bytes; smaller modules compile in no time
 
 
 @cache
@@ -65,7 +66,7 @@ def validate(code: bytes) -> None:
 
 def compile_module(code: bytes) -> wasmtime.Module:
     """Compile a metered module, or take it from the cache; raises `InvalidModule`."""
-    folder = _cache_folder()
+    folder = _cache_folder() if len(code) >= WORTH_KEEPING else None
     key = hashlib.sha256(version("wasmtime").encode() + b"\0" + code).hexdigest()
     path = folder / key if folder is not None else None
     if path is not None:

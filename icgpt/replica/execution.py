@@ -240,8 +240,10 @@ class Canister:
             kind = Kind.POST_UPGRADE if mode == "upgrade" else Kind.INIT
             self._phase(total, new, replace(message, kind=kind, arg=arg))
             if total.trap is None:
-                self._instance(new)
+                self._instance(new)  # which no step has made if there is none
                 self._folder.write_module(number, wasm)
+        except Trap as trap:
+            total.trap = trap.reject(canister)
         except BaseException:
             self._abandon(new, old, stable, stable_number)
             raise
