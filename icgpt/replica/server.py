@@ -66,7 +66,6 @@ class Server:
             app.router.add_post(f"/api/{version}/canister/{{id}}/read_state", self.read_state)
             app.router.add_post(f"/api/{version}/subnet/{{id}}/read_state", self.read_subnet)
         app.router.add_get("/_/messages", self.messages)
-        app.router.add_route("OPTIONS", "/{tail:.*}", _preflight)
         return app
 
     def announce(self, finished: list[bytes]) -> None:
@@ -265,15 +264,15 @@ def _cbor_response(value: dict[str, Any]) -> web.Response:
     return web.Response(body=cbor(value), content_type="application/cbor")
 
 
-async def _preflight(_http: web.Request) -> web.Response:
-    return web.Response(status=204)
-
-
 @web.middleware
 async def _finish_response(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn refusals into plain text, and let web pages of any origin read every answer."""
+    response: web.StreamResponse
     try:
-        response = await handler(request)
+        if request.method == "OPTIONS":
+            response = web.Response(status=204)
+        else:
+            response = await handler(request)
     except RequestError as error:
         response = web.Response(status=error.status, text=error.text)
     except web.HTTPException as error:
