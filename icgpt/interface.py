@@ -74,6 +74,7 @@ MODEL_INFO: Final = Record(
         "template": Opt(TEMPLATE),
         "context": TEXT,
         "tokenizer": BOOL,
+        "per_message": NAT64,
         "layout_version": NAT32,
         "module_version": TEXT,
     }
@@ -157,4 +158,5 @@ METHODS: Final[dict[str, Method]] = {
     "add_user": Method((PRINCIPAL,)),
     "remove_user": Method((PRINCIPAL,)),
     "set_public_mode": Method((BOOL,)),
+    "set_per_message": Method((NAT64,), (EMPTY_RESULT,)),
 }

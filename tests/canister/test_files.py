@@ -94,7 +94,6 @@ HOSTILE_WEIGHTS: dict[str, bytes] = {
     "offsets backwards": header({"wte.weight": tensor("F32", [1], 4, 0)}, bytes(4)),
     "shape against offsets": header({"wte.weight": tensor("F32", [11, 8], 0, 4)}, bytes(4)),
     "shape overflows": header({"wte.weight": tensor("F32", [2**63, 4], 0, 4)}, bytes(4)),
-    "unknown dtype": header({"wte.weight": tensor("Q4", [1], 0, 4)}, bytes(4)),
     "overlap": header({"a": tensor("F32", [1], 0, 4), "b": tensor("F32", [1], 0, 4)}, bytes(4)),
 }
 
@@ -122,6 +121,7 @@ WRONG_WEIGHTS: dict[str, tuple[bytes, str]] = {
         changed(lambda t: t.update({"ln_f.weight": np.zeros(8, "i4")})),
         "ln_f.weight",
     ),
+    "unknown dtype": (GOOD.replace(b'"F32"', b'"Q32"'), "wte.weight"),
     "NaN": (changed(spoil(float("nan"))), "h.0.mlp.c_fc.weight"),
     "infinity": (changed(spoil(float("inf"))), "h.0.mlp.c_fc.weight"),
 }

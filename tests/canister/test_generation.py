@@ -95,6 +95,32 @@ def test_a_stream_gives_what_one_call_gives(shakespeare: ModelCanister) -> None:
     assert info.architecture.n_ctx < 500
 
 
+def test_work_is_the_same_in_one_message_or_many(
+    new_canister: MakeCanister, shakespeare: ModelCanister
+) -> None:
+    """Every method that computes is cut into messages of the least size, and answers the same."""
+    model = new_canister()
+    model.call("set_per_message", 1_000_000)
+    with_model(model, "shakespeare-char")
+    assert model.info().source_sha256 == shakespeare.info().source_sha256
+    options = {"max_new_tokens": 500, "temperature": 0.8, "seed": 11}
+    whole, cut = (one.complete("ROMEO:", **options) for one in (shakespeare, model))
+    assert (cut.token_ids, cut.text) == (whole.token_ids, whole.text)
+    assert len(cut.text or "") == 500
+    # A token costs more than a message's share, so that the other makes a message for each.
+    assert cut.instructions > whole.instructions
+    ids = shakespeare.tokenize("To be, or not to be").token_ids
+    assert model.logits(ids) == shakespeare.logits(ids)
+    assert model.score(ids[:4], ids[4:]) == shakespeare.score(ids[:4], ids[4:])
+    assert model.infer(ids, 100, 0) == shakespeare.infer(ids, 100, 0)
+    assert model.generate("To be", 100, 0) == shakespeare.generate("To be", 100, 0)
+
+
+def test_the_size_of_a_message_has_bounds(canister: ModelCanister) -> None:
+    for instructions in (0, 999_999, 32_000_000_001):
+        assert "Err" in canister.call("set_per_message", instructions)
+
+
 def test_generate_gives_a_hundred_tokens(shakespeare: ModelCanister) -> None:
     assert len(shakespeare.generate("JULIET:", 100, 0.7)) == 100
 

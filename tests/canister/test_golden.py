@@ -63,3 +63,8 @@ def test_gpt2_124m_shape(tmp_path: Path, new_canister: MakeCanister) -> None:
     assert worst < 1e-3
     done = model.complete(prompt, max_new_tokens=len(expected["greedy"]), temperature=0)
     assert done.token_ids == expected["greedy"]
+
+    # More than one message's 40 billion instructions: the work goes on in the next one.
+    long = model.complete(prompt * 10, max_new_tokens=100, temperature=0)
+    assert len(long.token_ids) == 100
+    assert long.instructions > 40_000_000_000

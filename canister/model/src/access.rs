@@ -7,7 +7,7 @@ use crate::storage;
 use crate::types::Access;
 
 /// Methods that need a manager. Their ingress is turned away before it costs the canister cycles.
-const MANAGER_METHODS: [&str; 18] = [
+const MANAGER_METHODS: [&str; 19] = [
     "add_authorized_principal",
     "append_config_bytes",
     "append_safetensors_bytes",
@@ -26,11 +26,19 @@ const MANAGER_METHODS: [&str; 18] = [
     "add_user",
     "remove_user",
     "set_public_mode",
+    "set_per_message",
 ];
 
 /// Methods that need a user.
-const USER_METHODS: [&str; 7] =
-    ["inference", "generate", "complete", "submit", "cancel", "logits", "score"];
+const USER_METHODS: [&str; 7] = [
+    "inference",
+    "generate",
+    "complete",
+    "submit",
+    "cancel",
+    "logits",
+    "score",
+];
 
 fn is_manager(caller: &Principal) -> bool {
     storage::with(|storage| storage.managers.contains(caller)) || is_controller(caller)

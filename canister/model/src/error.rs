@@ -90,7 +90,10 @@ impl fmt::Display for Error {
                 "the {kind} upload is finished: call clear_{kind}_bytes to begin another"
             ),
             Self::SettingUp => {
-                write!(f, "setup_model is running: wait until model_info says ready")
+                write!(
+                    f,
+                    "setup_model is running: wait until model_info says ready"
+                )
             }
             Self::Config(e) => write!(f, "config.json: {e}"),
             Self::Checkpoint(e) => write!(f, "safetensors: {e}"),

@@ -196,7 +196,10 @@ pub fn candidate(kind: Kind) -> Result<(StableFile, FileInfo), Error> {
 /// Whether a non-empty upload of the kind waits for its set-up.
 pub fn is_staged(kind: Kind) -> bool {
     storage::with(|storage| {
-        storage.meta().slots[kind as usize].staged.as_ref().is_some_and(|s| s.length > 0)
+        storage.meta().slots[kind as usize]
+            .staged
+            .as_ref()
+            .is_some_and(|s| s.length > 0)
     })
 }
 
@@ -205,7 +208,10 @@ pub fn live(kind: Kind) -> Option<StableFile> {
     storage::with(|storage| {
         let slot = &storage.meta().slots[kind as usize];
         let length = slot.live.as_ref()?.length;
-        Some(StableFile { region: storage.region(kind as usize, slot.live_region), length })
+        Some(StableFile {
+            region: storage.region(kind as usize, slot.live_region),
+            length,
+        })
     })
 }
 
@@ -217,7 +223,10 @@ pub fn promote(kinds: &[Kind]) {
                 let slot = &mut meta.slots[kind as usize];
                 if let Some(staged) = slot.staged.take() {
                     let info = staged_info(&staged);
-                    slot.live = Some(Live { length: info.length, sha256: info.sha256 });
+                    slot.live = Some(Live {
+                        length: info.length,
+                        sha256: info.sha256,
+                    });
                     slot.live_region = 1 - slot.live_region;
                 }
             }
@@ -231,7 +240,10 @@ pub fn retire(kind: Kind) {
 }
 
 fn live_info(live: &Live) -> FileInfo {
-    FileInfo { length: live.length, sha256: live.sha256.clone() }
+    FileInfo {
+        length: live.length,
+        sha256: live.sha256.clone(),
+    }
 }
 
 /// What `files` shows of one kind.

@@ -15,7 +15,7 @@ use icgpt_engine::{self as engine, Context, Generation, Model, Request, Sampling
 use crate::error::Error;
 use crate::random;
 use crate::serving;
-use crate::slices::{Budget, WHOLE_MESSAGE, next_message};
+use crate::slices::{Budget, next_message};
 use crate::types::{Completion, Finish, Options, Progress, Prompt};
 
 /// Generations that may run at once; each holds a KV cache.
@@ -93,7 +93,9 @@ fn prompt_ids(prompt: &Prompt, model: &Model, template: bool) -> Result<Vec<u32>
         Prompt::Text(text) => serving::tokenizer()?.encode(text)?.ids,
     };
     if ids.is_empty() {
-        return Err(Error::Limit("the prompt is empty, or no token of the vocabulary fits it"));
+        return Err(Error::Limit(
+            "the prompt is empty, or no token of the vocabulary fits it",
+        ));
     }
     match model.config().template.as_ref() {
         Some(t) if template => Ok([&t.prefix[..], &ids, &t.suffix].concat()),
@@ -112,7 +114,11 @@ pub async fn prepare(prompt: Prompt, options: Options, template: bool) -> Result
         None => random::seed().await?,
     };
     let config = model.config();
-    let ids = prompt_ids(&prompt, &model, template && options.template.unwrap_or(true))?;
+    let ids = prompt_ids(
+        &prompt,
+        &model,
+        template && options.template.unwrap_or(true),
+    )?;
     let prompt_tokens = ids.len() as u32;
     let request = Request {
         prompt: ids,
@@ -127,7 +133,13 @@ pub async fn prepare(prompt: Prompt, options: Options, template: bool) -> Result
     };
     let generation = Generation::new(&model, request)?;
     let place = Place::take()?;
-    Ok(Prepared { model, generation, seed, prompt_tokens, _place: place })
+    Ok(Prepared {
+        model,
+        generation,
+        seed,
+        prompt_tokens,
+        _place: place,
+    })
 }
 
 fn finish(finish: engine::Finish) -> Finish {
@@ -144,7 +156,7 @@ fn finish(finish: engine::Finish) -> Finish {
 /// [`Error::Platform`] when the canister can't call itself.
 pub async fn run(mut work: Prepared) -> Result<Completion, Error> {
     let finish = loop {
-        let mut budget = Budget::until(WHOLE_MESSAGE);
+        let mut budget = Budget::whole();
         if let Some(end) = work.generation.run(&work.model, &mut || budget.more()) {
             break finish(end);
         }
@@ -206,7 +218,10 @@ struct Unfinished(Id);
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        end(&self.0, Finish::Failed("the job was stopped by a trap: submit it again".into()));
+        end(
+            &self.0,
+            Finish::Failed("the job was stopped by a trap: submit it again".into()),
+        );
     }
 }
 
@@ -250,7 +265,10 @@ async fn drive(id: Id, mut work: Prepared) {
 /// [`Error::NoJob`] for an unknown id, and for another caller's unless it was submitted anonymously.
 pub fn poll(caller: Principal, id: &[u8], from: u32) -> Result<Progress, Error> {
     JOBS.with_borrow(|jobs| {
-        let job = Id::try_from(id).ok().and_then(|id| jobs.get(&id)).ok_or(Error::NoJob)?;
+        let job = Id::try_from(id)
+            .ok()
+            .and_then(|id| jobs.get(&id))
+            .ok_or(Error::NoJob)?;
         if job.owner != caller && job.owner != Principal::anonymous() {
             return Err(Error::NoJob);
         }
@@ -288,10 +306,17 @@ fn text(tokens: &[u32], from: usize, complete: bool) -> Option<String> {
     let tokenizer = serving::tokenizer().ok()?;
     let visible = |tokens: &[u32], complete: bool| {
         let text = tokenizer.decode(tokens, true).ok()?;
-        let end = if complete { text.len() } else { text.trim_end_matches('\u{fffd}').len() };
+        let end = if complete {
+            text.len()
+        } else {
+            text.trim_end_matches('\u{fffd}').len()
+        };
         Some(text[..end].to_owned())
     };
     let all = visible(tokens, complete)?;
     let shown = visible(&tokens[..from], false)?;
-    Some(all.strip_prefix(&shown).map_or_else(|| all.clone(), str::to_owned))
+    Some(
+        all.strip_prefix(&shown)
+            .map_or_else(|| all.clone(), str::to_owned),
+    )
 }

@@ -88,8 +88,13 @@ mod tests {
 
     #[test]
     fn a_changed_result_would_be_noticed() {
-        let changed = OURS.replace("tokenize : (text) -> (Tokenizer_Result)", "tokenize : (text) -> (text)");
+        let changed = OURS.replace(
+            "tokenize : (text) -> (Tokenizer_Result)",
+            "tokenize : (text) -> (text)",
+        );
         assert_ne!(changed, OURS);
-        assert!(service_compatible(CandidSource::Text(&changed), CandidSource::Text(SEED)).is_err());
+        assert!(
+            service_compatible(CandidSource::Text(&changed), CandidSource::Text(SEED)).is_err()
+        );
     }
 }

@@ -4,13 +4,13 @@ use ic_cdk::api::msg_caller;
 use icgpt_engine::{Activation, Context, Scoring, Session};
 use serde_bytes::ByteBuf;
 
-use crate::access::user;
+use crate::access::{manager, user};
 use crate::error::Error;
 use crate::files::{self, Kind};
 use crate::jobs;
 use crate::serving;
-use crate::slices::{Budget, WHOLE_MESSAGE, next_message};
-use crate::storage::LAYOUT_VERSION;
+use crate::slices::{self, Budget, LEAST_PER_MESSAGE, MOST_PER_MESSAGE, next_message};
+use crate::storage::{self, LAYOUT_VERSION};
 use crate::types::{
     Architecture, Completion, Files, ModelInfo, Options, Progress, Prompt, Setup, SourceSha256,
     Template,
@@ -61,11 +61,13 @@ fn model_info() -> ModelInfo {
             config: live(Kind::Config),
             tokenizer: live(Kind::Tokenizer),
         },
-        template: config.and_then(|config| config.template.as_ref()).map(|template| Template {
-            prefix: template.prefix.clone(),
-            suffix: template.suffix.clone(),
-            stop: template.stop.clone(),
-        }),
+        template: config
+            .and_then(|config| config.template.as_ref())
+            .map(|template| Template {
+                prefix: template.prefix.clone(),
+                suffix: template.suffix.clone(),
+                stop: template.stop.clone(),
+            }),
         context: match config.map(|config| config.context) {
             Some(Context::Slide) => "slide",
             _ => "stop",
@@ -73,6 +75,7 @@ fn model_info() -> ModelInfo {
         .into(),
         tokenizer: serving::tokenizer().is_ok(),
         layout_version: LAYOUT_VERSION,
+        per_message: slices::per_message(),
         module_version: env!("CARGO_PKG_VERSION").into(),
     }
 }
@@ -111,11 +114,11 @@ async fn logits(ids: Vec<u32>) -> Result<Vec<f32>, String> {
             return Err(Error::Limit("the prompt is empty"));
         };
         let mut session = Session::new(&model);
-        let mut budget = Budget::until(WHOLE_MESSAGE);
+        let mut budget = Budget::whole();
         for (i, &id) in ids.iter().enumerate() {
             if !budget.more() {
                 next_message().await?;
-                budget = Budget::until(WHOLE_MESSAGE);
+                budget = Budget::whole();
             }
             session.forward(&model, id, i == last)?;
         }
@@ -130,7 +133,7 @@ async fn score(prompt: Vec<u32>, continuation: Vec<u32>) -> Result<Vec<f32>, Str
         let model = serving::model()?;
         let mut scoring = Scoring::new(&model, prompt, continuation)?;
         loop {
-            let mut budget = Budget::until(WHOLE_MESSAGE);
+            let mut budget = Budget::whole();
             if scoring.run(&model, &mut || budget.more()) {
                 return Ok(scoring.logprobs().to_vec());
             }
@@ -138,4 +141,15 @@ async fn score(prompt: Vec<u32>, continuation: Vec<u32>) -> Result<Vec<f32>, Str
         }
     };
     run.await.map_err(|error: Error| error.to_string())
+}
+
+#[ic_cdk::update(guard = "manager")]
+fn set_per_message(instructions: u64) -> Result<(), String> {
+    if !(LEAST_PER_MESSAGE..=MOST_PER_MESSAGE).contains(&instructions) {
+        return Err(format!(
+            "a message may spend {LEAST_PER_MESSAGE} to {MOST_PER_MESSAGE} instructions"
+        ));
+    }
+    storage::with(|storage| storage.update(|meta| meta.per_message = Some(instructions)));
+    Ok(())
 }

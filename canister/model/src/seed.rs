@@ -10,9 +10,7 @@ use crate::error::Error;
 use crate::files::{self, Kind};
 use crate::jobs;
 use crate::serving;
-use crate::types::{
-    FileInfo, InferenceRecord, Options, Prompt, TokenIDsResult, TokenizerEncoding,
-};
+use crate::types::{FileInfo, InferenceRecord, Options, Prompt, TokenIDsResult, TokenizerEncoding};
 
 /// `generate` takes no more, as in the seed.
 const MAX_GENERATED: u8 = 100;
@@ -47,7 +45,11 @@ fn store(kind: Kind) -> PhantomData<FileInfo> {
 }
 
 fn load(kind: Kind) -> PhantomData<FileInfo> {
-    answer(serving::check(kind).and_then(|()| files::candidate(kind)).map(|(_, info)| info))
+    answer(
+        serving::check(kind)
+            .and_then(|()| files::candidate(kind))
+            .map(|(_, info)| info),
+    )
 }
 
 #[ic_cdk::update(guard = "manager", manual_reply = true)]
@@ -117,19 +119,26 @@ fn load_tokenizer_bytes_from_stable() -> PhantomData<FileInfo> {
 
 #[ic_cdk::update(guard = "manager")]
 fn setup_tokenizer() -> Option<String> {
-    serving::set_up_tokenizer().err().map(|error| error.to_string())
+    serving::set_up_tokenizer()
+        .err()
+        .map(|error| error.to_string())
 }
 
 #[ic_cdk::update(guard = "manager")]
 async fn setup_model() -> Result<(), String> {
-    serving::set_up_model().await.map_err(|error| error.to_string())
+    serving::set_up_model()
+        .await
+        .map_err(|error| error.to_string())
 }
 
 #[ic_cdk::query]
 fn tokenize(text: String) -> Result<TokenizerEncoding, String> {
     let encode = || -> Result<TokenizerEncoding, Error> {
         let encoding = serving::tokenizer()?.encode(&text)?;
-        Ok(TokenizerEncoding { token_ids: encoding.ids, tokens: encoding.tokens })
+        Ok(TokenizerEncoding {
+            token_ids: encoding.ids,
+            tokens: encoding.tokens,
+        })
     };
     encode().map_err(|error| error.to_string())
 }
@@ -138,7 +147,9 @@ fn tokenize(text: String) -> Result<TokenizerEncoding, String> {
 fn decode(ids: Vec<u32>) -> Result<Vec<String>, String> {
     let decode = || -> Result<Vec<String>, Error> {
         let tokenizer = serving::tokenizer()?;
-        ids.iter().map(|&id| tokenizer.token(id).ok_or(Error::UnknownToken(id))).collect()
+        ids.iter()
+            .map(|&id| tokenizer.token(id).ok_or(Error::UnknownToken(id)))
+            .collect()
     };
     decode().map_err(|error| error.to_string())
 }
@@ -165,7 +176,9 @@ async fn inference(
         jobs::run(work).await
     };
     match run.await {
-        Ok(done) => Ok(InferenceRecord { result: TokenIDsResult::Ok(done.token_ids) }),
+        Ok(done) => Ok(InferenceRecord {
+            result: TokenIDsResult::Ok(done.token_ids),
+        }),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -179,7 +192,9 @@ async fn generate(text: String, max_new_tokens: u8, temperature: f64) -> Result<
             ));
         }
         if !(0.0..=2.0).contains(&temperature) {
-            return Err(Error::Limit("the temperature of generate must lie between 0 and 2"));
+            return Err(Error::Limit(
+                "the temperature of generate must lie between 0 and 2",
+            ));
         }
         serving::tokenizer()?;
         let options = Options {

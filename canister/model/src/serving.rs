@@ -8,7 +8,7 @@ use icgpt_engine::{Checkpoint, Config, Loader, Model, Tokenizer};
 
 use crate::error::Error;
 use crate::files::{self, Kind};
-use crate::slices::{Budget, WHOLE_MESSAGE, next_message};
+use crate::slices::{Budget, next_message};
 
 /// Heap that a model may take, in bytes: what is left of 4 GiB after caches, decoding buffers and
 /// the slack of the allocator.
@@ -46,7 +46,11 @@ pub fn progress() -> Option<(u64, u64)> {
 /// # Errors
 /// [`Error::SettingUp`].
 pub fn files_may_change() -> Result<(), Error> {
-    if PROGRESS.get().is_some() { Err(Error::SettingUp) } else { Ok(()) }
+    if PROGRESS.get().is_some() {
+        Err(Error::SettingUp)
+    } else {
+        Ok(())
+    }
 }
 
 /// Marks a set-up as running until it is dropped, also when a trap ends the set-up early.
@@ -72,7 +76,8 @@ fn loader(config: Config, weights: &files::StableFile) -> Result<Loader, Error> 
 /// Bytes that the weights of such a model take in f32.
 fn weight_bytes(config: &Config) -> u64 {
     let n = |size: usize| size as u64;
-    let embeddings = n(config.vocab_size) * if config.tie_word_embeddings { 1 } else { 2 } + n(config.n_ctx);
+    let embeddings =
+        n(config.vocab_size) * if config.tie_word_embeddings { 1 } else { 2 } + n(config.n_ctx);
     let layer = 4 * n(config.n_embd) + 2 * n(config.n_inner) + 13;
     4 * n(config.n_embd) * (embeddings + n(config.n_layer) * layer)
 }
@@ -105,7 +110,7 @@ pub async fn set_up_model() -> Result<(), Error> {
     let _running = Running;
     PROGRESS.set(Some((0, loader.total())));
     loop {
-        let mut budget = Budget::until(WHOLE_MESSAGE);
+        let mut budget = Budget::whole();
         if loader.step(&weights, &mut || budget.more())? {
             break;
         }
@@ -148,8 +153,12 @@ pub fn check(kind: Kind) -> Result<(), Error> {
     let (file, _) = files::candidate(kind)?;
     match kind {
         Kind::Safetensors => Checkpoint::parse(&file).map(drop).map_err(Error::from),
-        Kind::Config => Config::from_json(&file.bytes()).map(drop).map_err(Error::from),
-        Kind::Tokenizer => Tokenizer::from_json(&file.bytes()).map(drop).map_err(Error::from),
+        Kind::Config => Config::from_json(&file.bytes())
+            .map(drop)
+            .map_err(Error::from),
+        Kind::Tokenizer => Tokenizer::from_json(&file.bytes())
+            .map(drop)
+            .map_err(Error::from),
     }
 }
 
@@ -158,7 +167,8 @@ pub fn check(kind: Kind) -> Result<(), Error> {
 /// # Errors
 /// What is wrong with the live files, which a set-up had accepted.
 pub fn rebuild() -> Result<(), Error> {
-    if let (Some(config), Some(weights)) = (files::live(Kind::Config), files::live(Kind::Safetensors))
+    if let (Some(config), Some(weights)) =
+        (files::live(Kind::Config), files::live(Kind::Safetensors))
     {
         let mut loader = loader(Config::from_json(&config.bytes())?, &weights)?;
         while !loader.step(&weights, &mut || true)? {}

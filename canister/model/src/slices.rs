@@ -7,22 +7,41 @@ use ic_cdk::api::instruction_counter;
 use ic_cdk::call::Call;
 
 use crate::error::Error;
+use crate::storage;
 
-/// What a message spends at most before it makes way: the limit of 40 B, less a reserve for the
-/// pages it touched (charged by the platform on top) and for encoding the reply.
-pub const WHOLE_MESSAGE: u64 = 32_000_000_000;
+/// What a message spends at most unless a manager chose less: the limit of 40 B, less a reserve for
+/// the pages it touched (charged by the platform on top) and for encoding the reply.
+pub const MOST_PER_MESSAGE: u64 = 32_000_000_000;
+
+/// The least that a manager can choose; below it messages would cost more than the work in them.
+pub const LEAST_PER_MESSAGE: u64 = 1_000_000;
+
+/// What a message spends at most.
+pub fn per_message() -> u64 {
+    storage::with(|storage| storage.meta().per_message.unwrap_or(MOST_PER_MESSAGE))
+}
 
 /// The part of a message's instructions that one stretch of work may use.
 pub struct Budget {
     limit: u64,
-    last: u64,
+    last: Option<u64>,
     longest: u64,
 }
 
 impl Budget {
-    /// A budget that ends when the message's instruction counter reaches `limit`.
+    /// A budget that ends when the message's instruction counter reaches `limit`, or what a message
+    /// may spend at most if that is less.
     pub fn until(limit: u64) -> Self {
-        Self { limit, last: instruction_counter(), longest: 0 }
+        Self {
+            limit: limit.min(per_message()),
+            last: None,
+            longest: 0,
+        }
+    }
+
+    /// All that a message may spend.
+    pub fn whole() -> Self {
+        Self::until(u64::MAX)
     }
 
     /// Whether one more step fits, judged by the longest step so far.
@@ -30,8 +49,10 @@ impl Budget {
     /// The first step of a budget always fits: what can't be cut must be done somewhere.
     pub fn more(&mut self) -> bool {
         let now = instruction_counter();
-        self.longest = self.longest.max(now - self.last);
-        self.last = now;
+        let Some(last) = self.last.replace(now) else {
+            return true;
+        };
+        self.longest = self.longest.max(now - last);
         // A step costs a little more than the one before it, as the context grows.
         now + self.longest + self.longest / 8 <= self.limit
     }

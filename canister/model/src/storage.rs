@@ -63,6 +63,8 @@ pub struct Slot {
 pub struct Meta {
     /// Anyone may generate.
     pub public: bool,
+    /// Instructions that a message may spend, where a manager chose.
+    pub per_message: Option<u64>,
     /// Safetensors, config, tokenizer.
     pub slots: [Slot; 3],
 }
@@ -90,11 +92,18 @@ impl Storable for Versioned {
 
     fn from_bytes(bytes: Cow<'_, [u8]>) -> Self {
         let Some((version, encoded)) = bytes.split_first_chunk::<4>() else {
-            return Self { version: 0, meta: None };
+            return Self {
+                version: 0,
+                meta: None,
+            };
         };
         let version = u32::from_le_bytes(*version);
         // Another version's record is not guessed at; `open` refuses it.
-        let meta = if version == LAYOUT_VERSION { Decode!(encoded, Meta).ok() } else { None };
+        let meta = if version == LAYOUT_VERSION {
+            Decode!(encoded, Meta).ok()
+        } else {
+            None
+        };
         Self { version, meta }
     }
 }
@@ -130,9 +139,16 @@ impl Storage {
             }
         }
         let regions = MemoryManager::init_with_bucket_size(memory, BUCKET_PAGES);
-        let fresh = Versioned { version: LAYOUT_VERSION, meta: Some(Meta::default()) };
+        let fresh = Versioned {
+            version: LAYOUT_VERSION,
+            meta: Some(Meta::default()),
+        };
         let cell = Cell::init(regions.get(MemoryId::new(0)), fresh);
-        let meta = cell.get().meta.clone().ok_or(UnknownLayout(cell.get().version))?;
+        let meta = cell
+            .get()
+            .meta
+            .clone()
+            .ok_or(UnknownLayout(cell.get().version))?;
         Ok(Self {
             cell,
             meta,
@@ -150,7 +166,10 @@ impl Storage {
     /// Changes the record, in stable memory too.
     pub fn update<T>(&mut self, change: impl FnOnce(&mut Meta) -> T) -> T {
         let result = change(&mut self.meta);
-        self.cell.set(Versioned { version: LAYOUT_VERSION, meta: Some(self.meta.clone()) });
+        self.cell.set(Versioned {
+            version: LAYOUT_VERSION,
+            meta: Some(self.meta.clone()),
+        });
         result
     }
 

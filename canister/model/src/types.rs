@@ -134,6 +134,8 @@ pub struct ModelInfo {
     pub context: String,
     /// Texts can be used beside token ids.
     pub tokenizer: bool,
+    /// Instructions that a message spends at most before it makes way for others.
+    pub per_message: u64,
     /// Version of the layout of stable memory.
     pub layout_version: u32,
     /// Version of this module.
