@@ -13,16 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import wasmtime
-
 from icgpt.replica import errors, metering, weights
 from icgpt.replica.binding import Binding
-from icgpt.replica.engine import compile_module
 from icgpt.replica.errors import Trap
 from icgpt.replica.folder import Folder, Record
 from icgpt.replica.instance import Instance
+from icgpt.replica.loading import Loaded, load
 from icgpt.replica.messages import Environment, Kind, Message, Outcome
-from icgpt.replica.module import Prepared, prepare
 from icgpt.replica.stable import StableMemory
 from icgpt.replica.system_api import SystemApi
 from icgpt.replica.wasm import InvalidModule
@@ -43,10 +40,10 @@ _UNDONE = (Kind.QUERY, Kind.COMPOSITE_QUERY, Kind.INSPECT)
 class _Code:
     """An installed module and its heap file."""
 
-    def __init__(self, number: int, prepared: Prepared, heap_fd: int, heap_bytes: int) -> None:
+    def __init__(self, number: int, loaded: Loaded, heap_fd: int, heap_bytes: int) -> None:
         self.number = number
-        self.prepared = prepared
-        self.module: wasmtime.Module = compile_module(prepared.metered.code)
+        self.prepared = loaded.prepared
+        self.module = loaded.module
         self.heap_fd = heap_fd
         self.heap_bytes = heap_bytes
         self.instance: Instance | None = None
@@ -78,9 +75,9 @@ class Canister:
         self._stable_number = record.stable or self._folder.next_number()
         self._stable = self._open_stable(self._stable_number, record.stable_pages)
         if record.module:
-            prepared = prepare(self._folder.read_module(), release)
+            loaded = load(self._folder.read_module(), release)
             fd = self._folder.open("heap", record.module, record.heap_bytes)
-            self._code = _Code(record.module, prepared, fd, record.heap_bytes)
+            self._code = _Code(record.module, loaded, fd, record.heap_bytes)
 
     # -- what is installed ---------------------------------------------------------------------
 
@@ -223,9 +220,9 @@ class Canister:
             return Outcome(trap=errors.not_empty(canister))
         if mode == "upgrade" and old is None:
             return Outcome(trap=errors.no_module().reject(canister))
-        prepared = prepare(wasm, self._release)
+        loaded = load(wasm, self._release)
         number = self._folder.next_number()
-        new = _Code(number, prepared, self._folder.open("heap", number, 0), 0)
+        new = _Code(number, loaded, self._folder.open("heap", number, 0), 0)
         stable, stable_number = self._stable, self._stable_number
         message = Message(Kind.PRE_UPGRADE, environment, caller=caller)
         total = Outcome()
@@ -235,7 +232,7 @@ class Canister:
             if mode != "upgrade":
                 self._stable_number = number
                 self._stable = self._open_stable(number, 0)
-            if prepared.has_start:
+            if new.prepared.has_start:
                 self._phase(total, new, replace(message, kind=Kind.START))
             kind = Kind.POST_UPGRADE if mode == "upgrade" else Kind.INIT
             self._phase(total, new, replace(message, kind=kind, arg=arg))
