@@ -241,9 +241,9 @@ class ModelCanister:
             results = candid.decode(reply, kind.results)
         except candid.CandidError as error:
             raise IcgptError(
-                f"the canister {to_text(self.id)} answered '{method}' in a form that this "
-                f"package doesn't know: {error}",
-                "Bring both to the same version: icgpt deploy",
+                f"the canister {to_text(self.id)} and this package are of different versions: "
+                f"its answer to '{method}' can't be read",
+                "Bring the canister to this package's version: icgpt deploy",
             ) from error
         return results[0] if results else None
 

@@ -65,8 +65,7 @@ def _local() -> Network:
 
     info = network.status(network.default_state_dir())
     if info is not None:
-        key = bytes.fromhex(info.root_key) if isinstance(info.root_key, str) else info.root_key
-        return Network("local", info.url, key, info.default_effective_canister_id)
+        return Network("local", info.url, info.root_key, info.default_effective_canister_id)
     try:
         return Network("local", LOCAL_URL, pinned_key(LOCAL_URL))
     except NetworkError as error:

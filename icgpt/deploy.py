@@ -28,6 +28,7 @@ ONE_MESSAGE_BYTES: Final = 1_900_000
 CHUNK_BYTES: Final = 1 << 20  # the platform's limit of a stored chunk
 EMPTY_ARGUMENT: Final = b"DIDL\x00\x00"
 
+_DOING: Final = {"install": "Installing", "reinstall": "Reinstalling", "upgrade": "Upgrading"}
 _MODE: Final = Variant({"install": NULL, "reinstall": NULL, "upgrade": NULL})
 _ID: Final = Record({"canister_id": PRINCIPAL})
 _HASH: Final = Record({"hash": BLOB})
@@ -126,7 +127,7 @@ def deploy(
     installed = agent.module_hash(known)
     action = _action(mode, installed, digest)
     if action != "none":
-        say(f"Code: {action} of {len(wasm) / 1e6:.1f} MB")
+        say(f"{_DOING[action]} the code, {len(wasm) / 1e6:.1f} MB")
         _install(agent, known, wasm, digest, action)
         if agent.module_hash(known) != digest:
             raise IcgptError("the canister runs other code than was installed", "Deploy again.")
@@ -158,7 +159,7 @@ def _create(agent: Agent, network: Network, say: Callable[[str], None]) -> bytes
             "Create one with `icp canister create` or `dfx canister create model --network ic`, "
             "then name it: icgpt deploy --network ic --identity PEM --canister-id ID",
         )
-    say("Canister: create")
+    say("Creating a canister")
     effective = MANAGEMENT
     if network.effective_canister_id:
         effective = from_text(network.effective_canister_id)

@@ -7,6 +7,7 @@ read `--json`. `str(error)` is one line; `hint` is the next step, or None.
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 
@@ -102,7 +103,8 @@ class RejectedError(RefusedError):
     def __init__(
         self, message: str, reject_code: int, error_code: str = "", method: str = ""
     ) -> None:
-        super().__init__(message, _REJECT_HINTS.get(error_code))
+        super().__init__(_own_words(message), _REJECT_HINTS.get(error_code))
+        self.platform_message = message
         self.reject_code = reject_code
         self.error_code = error_code
         self.method = method
@@ -114,6 +116,7 @@ class RejectedError(RefusedError):
             "reject_code": self.reject_code,
             "error_code": self.error_code,
             "method": self.method,
+            "platform_message": self.platform_message,
         }
 
 
@@ -123,6 +126,20 @@ class VerificationError(IcgptError):
     exit_code = 5
     kind = "verification"
 
+
+def _own_words(message: str) -> str:
+    """What the canister said, without the platform's frame round it."""
+    for pattern in _FRAMES:
+        if (found := pattern.search(message)) is not None:
+            return found[1]
+    return message
+
+
+_FRAMES = (
+    re.compile(r"with message: '(.*)'\.\s+Consider gracefully", re.DOTALL),
+    re.compile(r"with message: '(.*)'$", re.DOTALL),
+    re.compile(r"[Cc]anister trapped explicitly: (.*)", re.DOTALL),
+)
 
 _REJECT_HINTS = {
     "IC0207": "The canister is out of cycles: top it up.",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from icgpt.cli.common import answer, calling_options, count_text, opened_model, read_text, say
 from icgpt.cli.help import Command
 from icgpt.results import Completion
+
+if TYPE_CHECKING:
+    from icgpt.client import ModelCanister
 
 
 @click.command(
@@ -76,16 +79,7 @@ def generate(
     with opened_model(canister, network, identity) as model:
         began = time.monotonic()
         if stream and not as_json:
-            job = model.stream(prompt, **options)
-            try:
-                for piece in job:
-                    click.echo(_text(piece), nl=False)
-            except KeyboardInterrupt:
-                job.cancel()
-                raise
-            finally:
-                click.echo()
-            done = job.completion
+            done = _stream(model, prompt, options)
         else:
             done = model.complete(prompt, **options)
             if not as_json:
@@ -96,6 +90,21 @@ def generate(
         answer(True, {**done.to_json(), "stats": figures}, "")
     if stats:
         say(statistics_line(figures))
+
+
+def _stream(model: ModelCanister, prompt: str, options: dict[str, Any]) -> Completion:
+    """Prints the pieces as they come; Ctrl-C ends the job too."""
+    job = model.stream(prompt, **options)
+    try:
+        for piece in job:
+            click.echo(_text(piece), nl=False)
+    except KeyboardInterrupt:
+        job.cancel()
+        raise
+    finally:
+        if job.completion.token_ids:
+            click.echo()
+    return job.completion
 
 
 def _text(piece: Completion) -> str:

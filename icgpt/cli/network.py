@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from icgpt.cli.common import answer, json_option, say
 from icgpt.cli.help import Command, Group
+
+if TYPE_CHECKING:
+    from icgpt.network import NetworkInfo
 
 
 @click.group(
@@ -20,14 +23,13 @@ def network() -> None:
     """
 
 
-def _json(info: Any) -> dict[str, Any]:
-    key = info.root_key if isinstance(info.root_key, str) else info.root_key.hex()
+def _json(info: NetworkInfo) -> dict[str, Any]:
     return {
         "running": True,
         "url": info.url,
         "port": info.port,
         "pid": info.pid,
-        "root_key": key,
+        "root_key": info.root_key.hex(),
     }
 
 
@@ -58,10 +60,7 @@ def stop(as_json: bool) -> None:
     from icgpt import network as room
 
     state = room.default_state_dir()
-    was_running = room.status(state) is not None
-    if was_running:
-        room.stop(state)
-    say("Stopped." if was_running else "The local network wasn't running.")
+    say("Stopped." if room.stop(state) else "The local network wasn't running.")
     answer(as_json, {"running": False}, "") if as_json else None
 
 

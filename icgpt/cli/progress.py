@@ -28,8 +28,9 @@ def _lines() -> Callable[[Step], None]:
     def show(step: Step) -> None:
         if step.name not in told:
             told.add(step.name)
-            size = f" {bytes_text(step.total)}" if step.name == "upload" else ""
-            say(f"{_WORDS[step.name]}{size}")
+            size = f" {bytes_text(step.total - step.done)}" if step.name == "upload" else ""
+            kept = f" ({bytes_text(step.resumed)} are there already)" if step.resumed else ""
+            say(f"{_WORDS[step.name]}{size}{kept}")
 
     return show
 

@@ -77,7 +77,7 @@ def _model_lines(info: ModelInfo) -> list[tuple[str, str]]:
 
 def _file_lines(files: dict[str, FileState]) -> list[tuple[str, str]]:
     return [
-        ("uploading", f"{bytes_text(state.staged.length)} of {name} are waiting for the rest")
+        ("uploading", f"{bytes_text(state.staged.length)} of {name} have been sent so far")
         for name, state in files.items()
         if state.staged is not None and state.staged.length
     ]

@@ -1,0 +1,182 @@
+"""A model's folder: files checked against each other before anything is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from icgpt.checkpoint import built_in, open_checkpoint
+from icgpt.checkpoint.config import parse_config
+from icgpt.checkpoint.tokenizer import check_tokenizer
+from icgpt.errors import CheckpointError
+
+CONFIG: dict[str, Any] = {
+    "model_type": "gpt2",
+    "n_layer": 2,
+    "n_head": 2,
+    "n_embd": 6,
+    "n_positions": 5,
+    "vocab_size": 3,
+}
+
+
+def tensors(prefix: str = "", dtype: str = "f4", inner: int = 24) -> dict[str, np.ndarray]:
+    shapes: dict[str, tuple[int, ...]] = {
+        "wte.weight": (3, 6),
+        "wpe.weight": (5, 6),
+        "ln_f.weight": (6,),
+        "ln_f.bias": (6,),
+    }
+    for layer in range(2):
+        at = f"h.{layer}."
+        shapes[at + "ln_1.weight"] = shapes[at + "ln_1.bias"] = (6,)
+        shapes[at + "ln_2.weight"] = shapes[at + "ln_2.bias"] = (6,)
+        shapes[at + "attn.c_attn.weight"], shapes[at + "attn.c_attn.bias"] = (6, 18), (18,)
+        shapes[at + "attn.c_proj.weight"], shapes[at + "attn.c_proj.bias"] = (6, 6), (6,)
+        shapes[at + "mlp.c_fc.weight"], shapes[at + "mlp.c_fc.bias"] = (6, inner), (inner,)
+        shapes[at + "mlp.c_proj.weight"], shapes[at + "mlp.c_proj.bias"] = (inner, 6), (6,)
+        shapes[at + "attn.bias"] = (1, 1, 5, 5)  # a mask, which nobody needs
+    return {prefix + name: np.full(shape, 0.5, dtype) for name, shape in shapes.items()}
+
+
+def tokenizer(largest: int = 2) -> dict[str, Any]:
+    return {"model": {"type": "BPE", "vocab": {"a": 0, "b": largest}, "merges": []}}
+
+
+def folder(
+    path: Path, config: Any = CONFIG, weights: Any = None, words: dict[str, Any] | None = None
+) -> str:
+    path.mkdir(exist_ok=True)
+    (path / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    save_file(tensors() if weights is None else weights, path / "model.safetensors")
+    if words is not None:
+        (path / "tokenizer.json").write_text(json.dumps(words))
+    return str(path)
+
+
+def test_a_sound_folder(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(folder(tmp_path / "m", words=tokenizer()))
+    assert checkpoint.name == "m"
+    assert list(checkpoint.files) == ["safetensors", "config", "tokenizer"]
+    weights = checkpoint.files["safetensors"]
+    data = (tmp_path / "m" / "model.safetensors").read_bytes()
+    assert weights.sha256() == hashlib.sha256(data).digest()
+    assert weights.sha256(10) == hashlib.sha256(data[:10]).digest()
+    # Masks are not counted.
+    assert checkpoint.parameters == sum(
+        one.size for name, one in tensors().items() if not name.endswith(".attn.bias")
+    )
+    assert checkpoint.length == sum(one.stat().st_size for one in (tmp_path / "m").iterdir())
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f2"])
+def test_forms_that_checkpoints_take(tmp_path: Path, dtype: str) -> None:
+    prefixed = tensors("transformer.", dtype) | {"lm_head.weight": np.ones((3, 6), dtype)}
+    assert "tokenizer" not in open_checkpoint(folder(tmp_path / "m", weights=prefixed)).files
+    narrow = {**CONFIG, "n_inner": 7, "n_positions": None, "n_ctx": 5}
+    open_checkpoint(folder(tmp_path / "n", narrow, tensors(dtype=dtype, inner=7)))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"n_head": None}, "no n_head"),
+        ({"n_embd": None}, "no n_embd"),
+        ({"n_layer": None}, "no n_layer"),
+        ({"vocab_size": None}, "no vocab_size"),
+        ({"n_positions": None}, "no n_positions"),
+        ({"n_head": 4}, "can't be shared by 4 heads"),
+        ({"n_head": 0}, "n_head is 0"),
+        ({"n_layer": -1}, "n_layer is -1"),
+        ({"n_layer": 10**30}, "n_layer is 1000"),
+        ({"n_layer": 10_000}, "n_layer is 10000"),
+        ({"n_layer": True}, "n_layer is true"),
+        ({"n_embd": "6"}, 'n_embd is "6"'),
+        ({"n_embd": 6.0}, "n_embd is 6.0"),
+        ({"model_type": "llama"}, "'llama' model"),
+        ({"activation_function": "relu"}, "activation 'relu'"),
+        ({"icgpt": []}, "no object"),
+        ({"icgpt": {"context": "roll"}}, "stop"),
+        ({"vocab_size": 4}, r"shape 3x6; by config.json it must be 4x6"),
+        ({"n_layer": 3}, r"no tensor 'h.2.ln_1.weight' and 11 more"),
+    ],
+)
+def test_configurations_that_are_refused(tmp_path: Path, change: dict[str, Any], word: str) -> None:
+    with pytest.raises(CheckpointError, match=word):
+        open_checkpoint(folder(tmp_path / "m", {**CONFIG, **change}))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", '"x"', "[" * 100_000, "\x00"])
+def test_configurations_that_are_none(text: str) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        parse_config(text.encode())
+
+
+def test_a_huge_configuration(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="bytes"):
+        open_checkpoint(folder(tmp_path / "m", json.dumps(CONFIG) + " " * (1 << 20)))
+
+
+def test_weights_that_are_refused(tmp_path: Path) -> None:
+    good = tensors()
+    lacking = {k: v for k, v in good.items() if k != "h.1.mlp.c_fc.bias"}
+    with pytest.raises(CheckpointError, match=r"no tensor 'h.1.mlp.c_fc.bias'$"):
+        open_checkpoint(folder(tmp_path / "m", weights=lacking))
+    with pytest.raises(CheckpointError, match="has the type I64"):
+        open_checkpoint(folder(tmp_path / "m", weights=good | {"ln_f.bias": np.zeros(6, "i8")}))
+    head = good | {"lm_head.weight": np.zeros((4, 6), "f4")}
+    with pytest.raises(CheckpointError, match="lm_head"):
+        open_checkpoint(folder(tmp_path / "m", weights=head))
+    good["wpe.weight"][3, 2] = np.nan
+    with pytest.raises(CheckpointError, match=r"'wpe.weight' holds a weight"):
+        open_checkpoint(folder(tmp_path / "m", weights=good))
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (tokenizer(3), "the id 3, and the model only 3"),
+        ({"model": {}}, "no vocabulary"),
+        ([], "no vocabulary"),
+        ({"model": {"vocab": {"a": "b"}}}, "malformed id"),
+        ({"model": {"vocab": {"a": -1}}}, "malformed id"),
+        ({"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 3}]}, "the id 3"),
+        ({"model": {"vocab": {"a": 0}}, "added_tokens": [3]}, "malformed id"),
+    ],
+)
+def test_tokenizers_that_are_refused(tmp_path: Path, words: Any, word: str) -> None:
+    with pytest.raises(CheckpointError, match=word):
+        open_checkpoint(folder(tmp_path / "m", words=words))
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_tokenizers_that_are_none(data: bytes) -> None:
+    with pytest.raises(CheckpointError, match="not valid JSON"):
+        check_tokenizer(data, 3)
+
+
+def test_sources_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="doesn't exist"):
+        open_checkpoint(str(tmp_path / "none"))
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(CheckpointError, match="is not a folder"):
+        open_checkpoint(str(file))
+    for name in ("config.json", "model.safetensors"):
+        whole = Path(folder(tmp_path / name))
+        (whole / name).unlink()
+        with pytest.raises(CheckpointError, match=f"has no {name}"):
+            open_checkpoint(str(whole))
+
+
+def test_the_built_in_model_is_sound() -> None:
+    assert "shakespeare-char" in built_in()
+    checkpoint = open_checkpoint("shakespeare-char")
+    assert checkpoint.config.vocab_size == 65
+    assert checkpoint.length < 8 << 20

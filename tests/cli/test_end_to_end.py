@@ -1,0 +1,231 @@
+"""Every command against a real canister on the local network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import tiny_config, write_model
+
+from icgpt import connect
+from icgpt.cli import run
+from icgpt.network import NetworkInfo
+
+ROOT = Path(__file__).resolve().parents[2]
+WASM = ROOT / "canister" / "build" / "model.wasm.gz"
+ALPHABET = "\n !',-.:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def characters(folder: Path) -> Path:
+    """A tiny model of characters, with its tokenizer."""
+    vocab = {character: place for place, character in enumerate(ALPHABET)}
+    write_model(folder, tiny_config(vocab_size=len(vocab), icgpt={"context": "slide"}))
+    words = {
+        "version": "1.0",
+        "decoder": {"type": "Fuse"},
+        "model": {"type": "BPE", "vocab": vocab, "merges": []},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(words))
+    return folder
+
+
+class Cli:
+    """Runs commands in a project folder."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self.capsys = capsys
+        self.err = ""
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        self.capsys.readouterr()
+        found = run(arguments)
+        said = self.capsys.readouterr()
+        self.err = said.err
+        assert found == code, said.err
+        return said.out
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self(*arguments, "--json", code=code))
+
+
+@pytest.fixture
+def icgpt(
+    local: NetworkInfo,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Cli:
+    """The command line in a fresh project on the local network."""
+    for name in ("NETWORK", "CANISTER", "IDENTITY"):
+        monkeypatch.delenv(f"ICGPT_{name}", raising=False)
+    monkeypatch.setenv("ICGPT_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("ICGPT_STATE_DIR", str(local.state_dir))
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "dfx.json").write_text("{}")
+    monkeypatch.chdir(project)
+    return Cli(project, capsys)
+
+
+@pytest.fixture
+def deployed(icgpt: Cli) -> Cli:
+    """With a canister that has no model."""
+    icgpt("deploy", "--wasm", str(WASM))
+    return icgpt
+
+
+def test_the_whole_way(icgpt: Cli, tmp_path: Path) -> None:
+    done = icgpt.json("deploy", "--wasm", str(WASM))
+    assert done["created"]
+    assert done["action"] == "install"
+    assert done["made_public"]
+    ids = json.loads((icgpt.folder / ".dfx/local/canister_ids.json").read_text())
+    assert ids == {"model": {"local": done["canister_id"]}}
+    assert icgpt("deploy", "--wasm", str(WASM)) == done["canister_id"] + "\n"
+    assert "Nothing to do" in icgpt.err
+
+    assert "none; put one in" in icgpt("status")
+    source = characters(tmp_path / "chars")
+    sent = icgpt.json("upload", "model", str(source))
+    assert sent["sent"] == sent["bytes"] == sum(p.stat().st_size for p in source.iterdir())
+    assert "Nothing to do" in icgpt("upload", "model", str(source))
+    assert icgpt.json("upload", "model", str(source), "--force")["changed"]
+
+    status = icgpt.json("status")
+    assert status["model"]["setup"] == "ready"
+    assert status["model"]["source_sha256"] == sent["sha256"]
+    assert status["access"]["public"]
+
+    text = icgpt("generate", "ROMEO:", "-n", "30", "--seed", "3", "--stats")
+    assert len(text) == 31
+    assert icgpt.err.startswith("30 tokens in ")
+    assert icgpt.err.count("\n") == 1
+    for more in (["--no-stream"], ["--no-stream", "--no-template"]):
+        assert icgpt("generate", "ROMEO:", "-n", "30", "--seed", "3", *more) == text
+    whole = icgpt.json("generate", "ROMEO:", "-n", "30", "--seed", "3")
+    assert whole["text"] + "\n" == text
+    assert whole["finish"] == "length"
+    assert whole["seed"] == 3
+    assert whole["stats"]["mainnet_cycles"] > whole["instructions"]
+
+    ids_of = icgpt("tokenize", "ROMEO:").split()
+    assert icgpt("decode", *ids_of) == "ROMEO:\n"
+    assert icgpt("infer", *ids_of, "-n", "30", "--seed", "3").split() == [
+        str(one) for one in whole["token_ids"]
+    ]
+    assert icgpt.json("tokenize", "Hi")["token_ids"] == [ALPHABET.index(c) for c in "Hi"]
+    assert icgpt("generate", "ROMEO:", "-c", done["canister_id"], "-t", "0").endswith("\n")
+
+
+def test_stdin(deployed: Cli, tmp_path: Path) -> None:
+    deployed("upload", "model", str(characters(tmp_path / "chars")))
+    words = deployed("generate", "Now,", "--seed", "1")
+    for arguments in (["-"], []):
+        done = subprocess.run(
+            [sys.executable, "-m", "icgpt", "generate", *arguments, "--seed", "1"],
+            input="Now,\n",
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ,
+        )
+        assert done.stdout == words
+
+
+def test_access(deployed: Cli) -> None:
+    me = deployed.json("status")["identity"]
+    assert deployed.json("access", "public", "off") == {
+        "public": False,
+        "managers": [me],
+        "users": [],
+    }
+    assert deployed("access", "add", "2vxsx-fae") == (
+        f"public    off\nmanager   {me}\nuser      2vxsx-fae\n"
+    )
+    other = "rwlgt-iiaaa-aaaaa-aaaaa-cai"
+    assert other in deployed.json("access", "add", other, "--role", "manager")["managers"]
+    deployed("access", "remove", other, "--role", "manager")
+    assert deployed.json("access", "remove", "2vxsx-fae")["users"] == []
+    deployed("access", "public", "on", "--identity", "anonymous", code=4)
+    assert "2vxsx-fae" in deployed.err
+    assert "ic0.trap" not in deployed.err
+    deployed("generate", "x", "--identity", "anonymous", code=4)
+    deployed("access", "list", "--identity", "anonymous")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", ""],
+        ["generate", "\u00e9"],
+        ["generate", "a", "-t", "nan"],
+        ["generate", "a", "-t", "-1"],
+        ["infer", "9999"],
+        ["infer", *["1"] * 17, "--json"],
+    ],
+    ids=lambda arguments: " ".join(arguments)[:30],
+)
+def test_requests_that_the_canister_refuses(
+    deployed: Cli, tmp_path: Path, arguments: list[str]
+) -> None:
+    source = characters(tmp_path / "chars")
+    if arguments[0] == "infer":
+        changed = json.loads((source / "config.json").read_text())
+        del changed["icgpt"]
+        (source / "config.json").write_text(json.dumps(changed))
+    deployed("upload", "model", str(source))
+    assert "Traceback" not in deployed(*arguments, code=4)
+    assert deployed.err.startswith("Error: ")
+
+
+def test_no_model_yet(deployed: Cli) -> None:
+    for arguments in (["generate", "x"], ["infer", "1"], ["tokenize", "x"], ["decode", "1"]):
+        assert deployed(*arguments, code=4) == ""
+
+
+def test_a_model_without_a_tokenizer(deployed: Cli, tiny: Path) -> None:
+    deployed("upload", "model", str(tiny))
+    assert len(deployed("infer", "1", "2", "-n", "3").split()) == 3
+    deployed("generate", "x", code=4)
+    assert "token ids only" in deployed("status")
+
+
+def test_unknown_canisters(icgpt: Cli) -> None:
+    icgpt("generate", "x", code=2)
+    assert "icgpt deploy" in icgpt.err
+    icgpt("generate", "x", "-c", "rrkah-fqaaa-aaaaa-aaaaq-cai", code=4)
+    icgpt("upload", "rrkah-fqaaa-aaaaa-aaaaq-cai", "shakespeare-char", code=4)
+    assert "no such canister" in icgpt.err
+
+
+def test_modes_of_deployment(deployed: Cli, tiny: Path) -> None:
+    deployed("deploy", "--wasm", str(WASM), "--mode", "install", code=2)
+    deployed("upload", "model", str(tiny))
+    assert deployed.json("deploy", "--wasm", str(WASM), "--mode", "upgrade")["action"] == "upgrade"
+    assert deployed.json("status")["model"]["setup"] == "ready"
+    assert not deployed.json("deploy", "--wasm", str(WASM), "--mode", "reinstall")["created"]
+    assert deployed.json("status")["model"]["setup"] == "empty"
+
+
+def test_a_canister_that_the_network_has_forgotten(icgpt: Cli) -> None:
+    ids = icgpt.folder / ".dfx/local/canister_ids.json"
+    ids.parent.mkdir(parents=True)
+    ids.write_text(json.dumps({"model": {"local": "rrkah-fqaaa-aaaaa-aaaaq-cai"}}))
+    done = icgpt.json("deploy", "--wasm", str(WASM))
+    assert done["created"]
+    assert json.loads(ids.read_text())["model"]["local"] == done["canister_id"]
+
+
+def test_another_address_of_the_same_network(deployed: Cli, local: NetworkInfo) -> None:
+    canister = deployed.json("status")["canister_id"]
+    status = deployed.json("status", "--network", local.url, "-c", canister)
+    assert status["network"] == local.url
+    assert local.root_key.hex() in connect.pins_path().read_text()
+    assert deployed("network", "trust", local.url) == local.root_key.hex() + "\n"
+    assert deployed.json("network", "status")["url"] == local.url
