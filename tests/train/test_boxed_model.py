@@ -125,6 +125,20 @@ def test_logits_are_those_of_torch(reference: Reference) -> None:
     assert len(GOLDEN["greedy_ids"]) == 64
 
 
+def test_greedy_text_slides_as_that_of_torch(reference: Reference) -> None:
+    """Full at n_ctx: the last three quarters, the newest id among them, start over."""
+    n_ctx = reference.config["n_ctx"]
+    ids = GOLDEN["prompt_ids"] + GOLDEN["slide_ids"]
+    begin, known, slides = 0, len(GOLDEN["prompt_ids"]), 0
+    while known < len(ids):
+        likeliest = reference.logits(ids[begin : min(begin + n_ctx, len(ids) - 1)]).argmax(axis=1)
+        chosen = [int(i) for i in likeliest[known - 1 - begin :]]
+        assert chosen == ids[known : known + len(chosen)]
+        known += len(chosen)
+        begin, slides = known - (n_ctx - n_ctx // 4), slides + 1
+    assert slides >= 3
+
+
 def test_golden_text_is_that_of_the_tokenizer(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode(GOLDEN["prompt"]).ids == GOLDEN["prompt_ids"]
     assert tokenizer.decode(GOLDEN["greedy_ids"]) == GOLDEN["greedy_text"]
