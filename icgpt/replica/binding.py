@@ -17,6 +17,7 @@ from wasmtime import _ffi as ffi
 from icgpt.replica import errors, ic0
 from icgpt.replica.engine import engine
 from icgpt.replica.system_api import SystemApi
+from icgpt.replica.system_base import SETTLE_AT
 from icgpt.replica.wasm import I32
 from icgpt.replica.weights import Release
 
@@ -42,44 +43,44 @@ def _unwind(api: SystemApi, error: BaseException) -> int:
 
 
 def _raw(api: SystemApi, signature: ic0.Signature, charge: int) -> Any:
-    """A callback that charges, checks the kind of message, and calls the method."""
+    """A callback that charges, checks the kind of message, and calls the method.
+
+    Slots are 16 bytes apart and hold whatever was above a 32-bit number, hence the masks. Calls of
+    up to three arguments are spelled out: they are made most often.
+    """
     handler: Handler = getattr(api, signature.name)
     allowed = signature.modes
-    name = signature.name
     masks = [(1 << 32) - 1 if t == I32 else (1 << 64) - 1 for t in signature.type.params]
     gives = bool(signature.type.results)
+    count = len(masks)
+    first, second, third = (*masks, 0, 0, 0)[:3]
     places = tuple((2 * i, mask) for i, mask in enumerate(masks))
 
-    def enter() -> None:
-        api.charge(charge)
-        if api.mode not in allowed:
-            raise errors.wrong_mode(name, api.mode_name)
-
     # Any exception at all has to be caught: there is Wasm code below this frame.
-    if len(masks) == 3:
-        first, second, third = masks
-
-        def three(_env: int, _caller: int, slots: Any, _count: int) -> int:
-            try:
-                enter()
-                handler(slots[0] & first, slots[2] & second, slots[4] & third)
-            except BaseException as error:  # noqa: BLE001
-                return _unwind(api, error)
-            return 0
-
-        return _Raw(three)
-
-    def general(_env: int, _caller: int, slots: Any, _count: int) -> int:
+    def callback(_env: int, _caller: int, slots: Any, _count: int) -> int:
         try:
-            enter()
-            result = handler(*[slots[i] & mask for i, mask in places])
+            api.waiting += charge
+            if api.waiting >= SETTLE_AT:
+                api.settle()
+            if api.mode not in allowed:
+                raise errors.wrong_mode(signature.name, api.mode_name)
+            if count == 3:
+                result = handler(slots[0] & first, slots[2] & second, slots[4] & third)
+            elif count == 0:
+                result = handler()
+            elif count == 1:
+                result = handler(slots[0] & first)
+            elif count == 2:
+                result = handler(slots[0] & first, slots[2] & second)
+            else:
+                result = handler(*[slots[i] & mask for i, mask in places])
             if gives:
                 slots[0] = result
         except BaseException as error:  # noqa: BLE001
             return _unwind(api, error)
         return 0
 
-    return _Raw(general)
+    return _Raw(callback)
 
 
 class Binding:

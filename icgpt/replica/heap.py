@@ -101,7 +101,7 @@ def expect(fd: int, committed: int) -> None:
 
 def made() -> Heap:
     """The heap that the instance just made has got."""
-    heap, _request.made = _request.made, None
+    heap, _request.made, _request.fd = _request.made, None, -1
     if heap is None:
         raise RuntimeError("the module has no memory; metering gives it one")
     return heap

@@ -177,7 +177,7 @@ class DirtyPages:
             out.extend((found[3 * i] - address, found[3 * i + 1] - address) for i in range(count))
             (walked,) = struct.unpack_from("Q", argument, 32)
             if walked <= at:
-                break
+                raise OSError("the kernel's page scan does not get on")
             at = walked
         return out
 

@@ -471,6 +471,26 @@ def test_finding_dirty_pages(tmp_path: Path, means: str) -> None:
     os.close(fd)
 
 
+@pytest.mark.parametrize("means", ["scan", "pagemap", "compare"])
+def test_finding_thousands_of_dirty_pages(tmp_path: Path, means: str) -> None:
+    page = mmap.PAGESIZE
+    size = 6000 * page
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    os.ftruncate(fd, size)
+    base = pages.map_private(None, size, fd, 0)
+    whole = pages.view(base, size)
+    for at in range(0, size, 2 * page):
+        whole[at] = 1
+    found = finder(means).find(base, size, fd, size)
+    assert found == [(at, at + page) for at in range(0, size, 2 * page)]
+    pages.forget(base, found, fd)
+    assert finder(means).find(base, size, fd, size) == []
+    assert bytes(whole) == bytes(size)
+    whole.release()
+    pages.unmap(base, size)
+    os.close(fd)
+
+
 def test_messages_that_run_nothing(driver: Driver) -> None:
     assert driver.run(Kind.INSPECT, method="add").accepted
     assert driver.run(Kind.TIMER).trap is None
