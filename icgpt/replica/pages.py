@@ -176,9 +176,11 @@ class DirtyPages:
             count = fcntl.ioctl(self._pagemap, request, argument, True)
             out.extend((found[3 * i] - address, found[3 * i + 1] - address) for i in range(count))
             (walked,) = struct.unpack_from("Q", argument, 32)
-            if walked <= at:
+            # With its room used up, the kernel may name an address before the last range.
+            after = max(walked, address + out[-1][1] if count else 0)
+            if after <= at:
                 raise OSError("the kernel's page scan does not get on")
-            at = walked
+            at = after
         return out
 
     def _read(self, address: int, size: int) -> list[Range]:
