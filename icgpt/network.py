@@ -28,7 +28,10 @@ DEFAULT_PORT = 4943
 START_SECONDS = 60.0
 STOP_SECONDS = 180.0
 _EXIT_PORT, _EXIT_IN_USE = 3, 4
-_OURS = ("canisters", "chunks", "secret", "subnet.cbor", "ingress.cbor", "network.json")
+_OURS = (
+    *("canisters", "chunks", "secret", "subnet.0", "subnet.1", "ingress.cbor"),
+    *("network.json", "network.log", "lock"),
+)
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -195,7 +198,7 @@ def reset(state_dir: Path | None = None) -> None:
         raise LocalNetworkError(
             f"another process works on {folder}", "Wait a moment and try again."
         )
-    for name in (*_OURS, "network.log", "lock"):
+    for name in _OURS:
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)

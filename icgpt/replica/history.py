@@ -8,6 +8,7 @@ for. A request is forgotten once it has expired and could not be accepted again.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from icgpt.candid import unsigned_leb128
@@ -15,6 +16,7 @@ from icgpt.replica import certification
 from icgpt.replica.certification import EMPTY, Tree
 from icgpt.replica.ingress import PERMITTED_DRIFT
 from icgpt.replica.messages import Reject
+from icgpt.replica.records import MessageRecord
 
 # Replies kept at most; beyond, the oldest are forgotten but for the fact that they were given.
 MAX_REPLY_BYTES = 256 << 20
@@ -47,15 +49,16 @@ class Entry:
 
 @dataclass
 class Saved:
-    """The history as it is written to disk."""
+    """What is written to disk of the users' messages: their states, and what the last ones took."""
 
     entries: list[Entry] = field(default_factory=list)
+    messages: list[MessageRecord] = field(default_factory=list)
 
 
 class History:
     """All known requests. Every method may be called from any thread."""
 
-    def __init__(self, saved: Saved | None = None) -> None:
+    def __init__(self, saved: Iterable[Entry] = ()) -> None:
         self._lock = threading.Lock()
         self._entries: dict[bytes, Entry] = {}
         self._changed: dict[bytes, None] = {}
@@ -64,7 +67,7 @@ class History:
         self._reply_bytes = 0
         self.changes = 0  # counts the changes to the tree
         self.pending = 0  # requests without an answer so far
-        for entry in (saved or Saved()).entries:
+        for entry in saved:
             self._entries[entry.id] = entry
             self._note(entry.id)
             if entry.status in FINAL:
@@ -143,7 +146,7 @@ class History:
             self._changed.clear()
             return self._tree
 
-    def save(self) -> Saved:
-        """Return what has to be written to disk."""
+    def entries(self) -> list[Entry]:
+        """Return the states of all requests."""
         with self._lock:
-            return Saved(list(self._entries.values()))
+            return list(self._entries.values())

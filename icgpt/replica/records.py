@@ -153,10 +153,9 @@ class MessageRecord:
 
 @dataclass
 class Everything:
-    """All that has to survive a restart, but for the ingress history."""
+    """All that has to survive, but for what concerns the users' messages."""
 
     next_canister: int = 0
     next_id: int = 1
     canisters: list[CanisterRecord] = field(default_factory=list)
     queue: list[Task] = field(default_factory=list)
-    messages: list[MessageRecord] = field(default_factory=list)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from icgpt.principal import MANAGEMENT, to_text
 from icgpt.replica import fees, rejects
+from icgpt.replica.certification import Keys
 from icgpt.replica.execution import Canister
 from icgpt.replica.history import History
 from icgpt.replica.messages import Environment, Kind, Message, Outcome, OutgoingCall, Reject
@@ -77,16 +78,21 @@ class Router:
     """Runs tasks; see the module's text."""
 
     def __init__(
-        self, folder: Path, state: Everything, history: History, subnet_id: bytes, root_key: bytes
+        self,
+        folder: Path,
+        state: Everything,
+        history: History,
+        messages: list[MessageRecord],
+        keys: Keys,
     ) -> None:
         self.folder = folder
         self.history = history
-        self.subnet_id = subnet_id
-        self.root_key = root_key
+        self.subnet_id = keys.subnet_id
+        self.root_key = keys.root_key
         self.next_canister = state.next_canister
         self._next_id = state.next_id
         self.queue: deque[Task] = deque(state.queue)
-        self.messages: deque[MessageRecord] = deque(state.messages, maxlen=KEPT_MESSAGES)
+        self.messages: deque[MessageRecord] = deque(messages, maxlen=KEPT_MESSAGES)
         self._by_root = {record.request_id: record for record in self.messages}
         self.hosted: dict[bytes, Hosted] = {}
         self.views: dict[bytes, View] = {}
@@ -126,12 +132,11 @@ class Router:
         self.revision += 1
         hosted.code.delete()
 
-    def state(self) -> Everything:
-        """Return what has to be written to disk."""
+    def state(self, *, waiting: bool) -> Everything:
+        """Return what has to be written to disk, users' messages that wait only if asked for."""
         records = [hosted.record for hosted in self.hosted.values()]
-        return Everything(
-            self.next_canister, self._next_id, records, list(self.queue), list(self.messages)
-        )
+        tasks = [task for task in self.queue if waiting or not task.origin.request_id]
+        return Everything(self.next_canister, self._next_id, records, tasks)
 
     def now(self) -> int:
         """Return the time in nanoseconds; it never goes back and never stands still."""

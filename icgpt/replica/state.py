@@ -1,11 +1,16 @@
-"""The subnet's state on disk: plain dataclasses, written as CBOR, replaced in one step.
+"""The subnet's state on disk: plain dataclasses as CBOR, old or new but never half written.
 
-A file names its version; one of another version is refused rather than guessed at.
+`save` and `load` are for what is written once, at the end. `Store` is for what is written many
+times a second: it overwrites two files in turn, each with a number and a checksum, because
+replacing a file by renaming makes many file systems wait for the disk. A document names its
+version; one of another version is refused rather than guessed at.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import os
 import types
 import typing
 from pathlib import Path
@@ -16,6 +21,8 @@ import cbor2
 from icgpt.replica.files import write_atomically
 
 VERSION = 1
+_ADVICE = "reset the network with `icgpt network reset`"
+_SLACK = 1 << 20  # bytes that may lie behind the end of a state in its file
 T = TypeVar("T")
 
 
@@ -25,8 +32,7 @@ class StateError(Exception):
 
 def save(file: Path, value: Any) -> None:
     """Write a dataclass."""
-    document = {"version": VERSION, "state": _plain(value)}
-    write_atomically(file, cbor2.dumps(document), 0o600)
+    write_atomically(file, _document(value), 0o600)
 
 
 def load(file: Path, kind: type[T]) -> T | None:
@@ -35,14 +41,76 @@ def load(file: Path, kind: type[T]) -> T | None:
         data = file.read_bytes()
     except FileNotFoundError:
         return None
-    advice = "reset the network with `icgpt network reset`"
+    return _read(file, data, kind)
+
+
+class Store:
+    """Two files that are written in turn; the newer whole one counts."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._files = (file.with_suffix(".0"), file.with_suffix(".1"))
+        self._number = 0
+        self._open: list[int] = []
+
+    def load(self, kind: type[T]) -> T | None:
+        """Read the newest state; None when none was ever written."""
+        newest, found = b"", False
+        for file in self._files:
+            data = file.read_bytes() if file.exists() else b""
+            found = found or bool(data)
+            number, body = _unseal(data)
+            if number > self._number:
+                self._number, newest = number, body
+        if not newest:
+            if found:
+                raise StateError(f"{self._file} can't be read (damaged); {_ADVICE}")
+            return None
+        return _read(self._file, newest, kind)
+
+    def save(self, value: Any) -> None:
+        """Write a state over the older one."""
+        if not self._open:
+            flags = os.O_WRONLY | os.O_CREAT
+            self._open = [os.open(file, flags, 0o600) for file in self._files]
+        self._number += 1
+        file, data = self._open[self._number % 2], _seal(self._number, _document(value))
+        os.pwrite(file, data, 0)
+        if os.fstat(file).st_size > len(data) + _SLACK:
+            os.ftruncate(file, len(data))
+
+    def close(self) -> None:
+        """Close the files."""
+        while self._open:
+            os.close(self._open.pop())
+
+
+def _seal(number: int, body: bytes) -> bytes:
+    head = number.to_bytes(8, "big") + len(body).to_bytes(8, "big")
+    return hashlib.sha256(head + body).digest() + head + body
+
+
+def _unseal(data: bytes) -> tuple[int, bytes]:
+    """Return the number and the body; 0 where nothing whole is written."""
+    number, length = int.from_bytes(data[32:40], "big"), int.from_bytes(data[40:48], "big")
+    body = data[48 : 48 + length]
+    if len(data) < 48 + length or hashlib.sha256(data[32:48] + body).digest() != data[:32]:
+        return 0, b""
+    return number, body
+
+
+def _document(value: Any) -> bytes:
+    return cbor2.dumps({"version": VERSION, "state": _plain(value)})
+
+
+def _read(file: Path, data: bytes, kind: type[T]) -> T:
     try:
         document = cbor2.loads(data)
         if document["version"] != VERSION:
-            raise StateError(f"{file} is of version {document['version']}; {advice}")
+            raise StateError(f"{file} is of version {document['version']}; {_ADVICE}")
         return typing.cast(T, _typed(document["state"], kind))
     except (cbor2.CBORDecodeError, KeyError, TypeError, ValueError) as error:
-        raise StateError(f"{file} can't be read ({error}); {advice}") from error
+        raise StateError(f"{file} can't be read ({error}); {_ADVICE}") from error
 
 
 def _plain(value: Any) -> Any:
@@ -65,8 +133,9 @@ def _typed(value: Any, kind: Any) -> Any:
         inner = next(argument for argument in arguments if argument is not type(None))
         return None if value is None else _typed(value, inner)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = _HINTS.setdefault(kind, {}) or typing.get_type_hints(kind)
-        _HINTS[kind] = hints
+        hints = _HINTS.get(kind)
+        if hints is None:
+            hints = _HINTS[kind] = typing.get_type_hints(kind)
         return kind(**{key: _typed(item, hints[key]) for key, item in value.items()})
     if origin is list:
         return [_typed(item, arguments[0]) for item in value]

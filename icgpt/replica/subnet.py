@@ -3,8 +3,8 @@
 Users' messages and queries come in through a thread-safe queue. The worker takes what has come
 in, answers queries at once, and otherwise runs one task of the router's queue at a time: a call,
 a response, a timer or a heartbeat. What is due by the clock (timers, heartbeats, charges for
-storage) is looked after between messages. State goes to disk when there is nothing else to do,
-once a second under load, and at the end.
+storage) is looked after between messages. State goes to disk before answers are announced, when
+nothing has happened for a moment, once a second under load, and at the end.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ MAX_PENDING = 2_000  # users' messages in the queue
 LOCK_ATTEMPTS = 25
 HEARTBEAT_SECONDS = 1.0
 SAVE_SECONDS = 1.0
+QUIET_SECONDS = 0.05
 CHARGE_SECONDS = 30.0
 # Answers are announced together, so that a burst of short messages shares one certificate.
 ANNOUNCE_SECONDS = 0.01
@@ -74,10 +75,14 @@ class Subnet:
         self._folder = folder
         self._announce = announce
         self.keys = Keys.open(folder / "secret")
-        everything = state.load(folder / "subnet.cbor", Everything) or Everything()
-        self.history = History(state.load(folder / "ingress.cbor", Saved))
+        self._store = state.Store(folder / "subnet")
+        everything = self._store.load(Everything) or Everything()
+        saved = state.load(folder / "ingress.cbor", Saved) or Saved()
+        # Written at the end only; should this process be killed, it would be out of date.
+        (folder / "ingress.cbor").unlink(missing_ok=True)
+        self.history = History(saved.entries)
         self.subnet_id, self.root_key = self.keys.subnet_id, self.keys.root_key
-        self.router = Router(folder, everything, self.history, self.subnet_id, self.root_key)
+        self.router = Router(folder, everything, self.history, saved.messages, self.keys)
         self.management = Management(self.router)
         self._inbox: queue.SimpleQueue[Task | _Question | None] = queue.SimpleQueue()
         self._stopping = False
@@ -100,10 +105,12 @@ class Subnet:
         self._inbox.put(None)
         if self._worker.is_alive():
             self._worker.join()
-        self.save()
-        state.save(self._folder / "ingress.cbor", self.history.save())
+        self.save(waiting=True)
+        saved = Saved(self.history.entries(), list(self.router.messages))
+        state.save(self._folder / "ingress.cbor", saved)
         for hosted in self.router.hosted.values():
             hosted.code.close()
+        self._store.close()
         self._lock_file.close()
 
     @property
@@ -212,17 +219,18 @@ class Subnet:
             idle = not self.router.queue
             if idle:
                 self._tell(force=True)
-                self._save_if_due(idle=True)
             try:
                 item = self._inbox.get(timeout=self._wait()) if idle else self._inbox.get_nowait()
             except queue.Empty:
                 item = None
+            # One of each in turn, so that neither queries nor messages wait for all the others.
             if item is not None:
                 self._take(item)
-            elif self.router.queue:
+            if self.router.queue:
                 self._run(self.router.queue.popleft())
+            if self._dirty and ((idle and item is None) or time.monotonic() >= self._next_save):
+                self.save()
             self._tell(force=False)
-            self._save_if_due(idle=False)
         self._tell(force=True)
         while not self._inbox.empty():
             left = self._inbox.get()
@@ -238,6 +246,8 @@ class Subnet:
         if any("canister_heartbeat" in h.code.exports for h in hosted if h.code.installed):
             due = min(due, self._next_heartbeat)
         wait = due - time.monotonic()
+        if self._dirty:
+            wait = min(wait, QUIET_SECONDS)
         timers = [h.record.timer for h in hosted if h.record.timer]
         if timers:
             wait = min(wait, (min(timers) - time.time_ns()) / 1e9)
@@ -342,24 +352,26 @@ class Subnet:
         record.query_response_bytes += len(outcome.reply or b"")
 
     def _tell(self, *, force: bool) -> None:
-        """Announce the requests that have been answered."""
+        """Announce the requests that have been answered, once what they did is on disk."""
         if not self.router.finished:
             return
         now = time.monotonic()
         if force or now - self._announced >= ANNOUNCE_SECONDS:
+            if self._dirty:
+                self.save()
             self._announced = now
             finished, self.router.finished = self.router.finished, []
             self._announce(finished)
 
-    def _save_if_due(self, *, idle: bool) -> None:
-        if self._dirty and (idle or time.monotonic() >= self._next_save):
-            self.save()
+    def save(self, *, waiting: bool = False) -> None:
+        """Write the state to disk, all but what concerns the users' messages.
 
-    def save(self) -> None:
-        """Write the state, all but the ingress history, to disk."""
+        Users' messages that still wait are written at the end only: nobody was promised anything
+        about them, and they can be large.
+        """
         self._dirty = False
         self._next_save = time.monotonic() + SAVE_SECONDS
-        state.save(self._folder / "subnet.cbor", self.router.state())
+        self._store.save(self.router.state(waiting=waiting))
 
 
 def _lock(folder: Path) -> IO[bytes]:

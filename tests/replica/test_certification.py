@@ -148,7 +148,7 @@ def test_the_history_of_requests() -> None:
     assert lookup(plain, one.id, b"reply") == b"reply"
     assert lookup(plain, two.id, b"reject_code") == b"\x05"
     assert lookup(plain, two.id, b"error_code") == b"IC0503"
-    again = History(history.save())
+    again = History(history.entries())
     assert again.tree().digest == history.tree().digest
     history.forget(10**18)
     assert history.get(one.id) is None
