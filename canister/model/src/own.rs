@@ -1,5 +1,10 @@
 //! Our own interface beside the seed's: what runs here, jobs, and the numbers behind the text.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "Candid decodes arguments as owned values"
+)]
+
 use ic_cdk::api::msg_caller;
 use icgpt_engine::{Activation, Context, Scoring, Session};
 use serde_bytes::ByteBuf;

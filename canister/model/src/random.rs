@@ -44,6 +44,8 @@ pub async fn draw() -> Result<[u8; 32], Error> {
 /// # Errors
 /// See [`draw`].
 pub async fn seed() -> Result<u64, Error> {
-    let [a, b, c, d, e, f, g, h, ..] = draw().await?;
-    Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+    let bytes = draw().await?;
+    Ok(bytes[..8]
+        .iter()
+        .fold(0, |seed, &byte| seed << 8 | u64::from(byte)))
 }

@@ -1,5 +1,10 @@
 //! The seed's interface: upload by appending, set-up, tokenizer and generation.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "Candid decodes arguments as owned values"
+)]
+
 use candid::CandidType;
 use ic_cdk::api::{msg_reject, msg_reply};
 use serde_bytes::ByteBuf;
