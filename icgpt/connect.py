@@ -1,8 +1,8 @@
 """From the name of a network to an agent: its address, and the root key to verify it by.
 
-`local` is the network of `icgpt network start`, whose key is read from its own state; when that
-one isn't running, whatever answers on port 4943 (dfx, icp, PocketIC). `ic` is mainnet, with the
-key that this package carries. Anything else is an address; its key is pinned on first use.
+`local` is the network of `icgpt network start`, whose key is read from its own state. `ic` is
+mainnet, with the key that this package carries. Anything else is an address, such as that of a
+network that dfx or icp runs on port 4943; its key is pinned on first use.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from icgpt.agent import Agent, fetch_root_key
 from icgpt.certificate import MAINNET_ROOT_KEY
 from icgpt.errors import NetworkError, UsageError, VerificationError
 from icgpt.identity import Identity, config_dir
+from icgpt.transport import LOOPBACK
 
 MAINNET_URL = "https://icp-api.io"
 LOCAL_URL = "http://127.0.0.1:4943"
 _MAINNET_HOSTS = ("icp-api.io", "icp0.io", "ic0.app")
-_LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ def resolve(choice: str | None = None) -> Network:
     host = urlsplit(url).hostname or ""
     if any(host == one or host.endswith("." + one) for one in _MAINNET_HOSTS):
         return Network("ic", url, MAINNET_ROOT_KEY)
-    return Network(url, url, pinned_key(url))
+    # The tools' own local network goes by the tools' name for it, so that their ids are found.
+    return Network("local" if url == LOCAL_URL else url, url, pinned_key(url))
 
 
 def connect(network: Network, identity: Identity | None = None) -> Agent:
@@ -66,12 +67,14 @@ def _local() -> Network:
     info = network.status(network.default_state_dir())
     if info is not None:
         return Network("local", info.url, info.root_key, info.default_effective_canister_id)
+    hint = "Start it with: icgpt network start"
     try:
-        return Network("local", LOCAL_URL, pinned_key(LOCAL_URL))
-    except NetworkError as error:
-        raise NetworkError(
-            "the local network isn't running", "Start it with: icgpt network start"
-        ) from error
+        fetch_root_key(LOCAL_URL)
+    except (NetworkError, VerificationError):
+        pass  # nobody there, or nobody that we could talk to
+    else:
+        hint += f"; or use the one of another program: --network {LOCAL_URL}"
+    raise NetworkError("the local network isn't running", hint)
 
 
 def checked_url(text: str) -> str:
@@ -85,7 +88,7 @@ def checked_url(text: str) -> str:
         raise UsageError(
             f"'{text}' is no network", "Networks are: local, ic, or an http(s) address."
         )
-    if parts.scheme == "http" and parts.hostname not in _LOCAL_HOSTS:
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise UsageError(
             f"'{text}' would be spoken to unencrypted", "Use https, or a network on this machine."
         )

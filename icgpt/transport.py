@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -16,6 +17,7 @@ from requests.adapters import HTTPAdapter
 from icgpt.errors import NetworkError
 
 MAX_ANSWER_BYTES: Final = 8 << 20
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 CONNECT_SECONDS: Final = 5.0
 TRANSIENT: Final = frozenset({429, 502, 503, 504})
 _MAY_PASS: Final = (
@@ -46,6 +48,8 @@ class Transport:
         self.url = url.rstrip("/")
         self.attempts = attempts
         self._session = requests.Session()
+        # A proxy from the environment has no way to this machine's own loopback.
+        self._session.trust_env = urlsplit(self.url).hostname not in LOOPBACK
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=8, max_retries=0)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)

@@ -61,7 +61,8 @@ def stop(as_json: bool) -> None:
 
     state = room.default_state_dir()
     say("Stopped." if room.stop(state) else "The local network wasn't running.")
-    answer(as_json, {"running": False}, "") if as_json else None
+    if as_json:
+        answer(as_json, {"running": False}, "")
 
 
 @network.command(cls=Command, examples=["icgpt network status", "icgpt network status --json"])
@@ -94,7 +95,8 @@ def reset(yes: bool, as_json: bool) -> None:
         )
     room.reset(state)
     say("The local network is empty.")
-    answer(as_json, {"running": False}, "") if as_json else None
+    if as_json:
+        answer(as_json, {"running": False}, "")
 
 
 @network.command(cls=Command, examples=["icgpt network trust http://127.0.0.1:8000"])

@@ -38,22 +38,27 @@ def _lines() -> Callable[[Step], None]:
 @contextmanager
 def _bar() -> Iterator[Callable[[Step], None]]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class Amount(ProgressColumn):
+        """How much, how fast and how long yet; of a set-up only how long it has taken."""
+
+        def render(self, task: Task) -> Text:
+            if task.fields["timed"]:
+                return Text(f"{task.elapsed or 0:.0f} s")
+            parts = [f"{bytes_text(task.completed)} / {bytes_text(task.total or 0)}"]
+            if task.speed:
+                parts.append(f"{bytes_text(task.speed)}/s")
+            if task.time_remaining:
+                parts.append(f"{task.time_remaining:.0f} s left")
+            return Text(", ".join(parts))
 
     columns = (
         TextColumn("{task.description:<10}"),
-        BarColumn(bar_width=30),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        BarColumn(bar_width=24),
+        Amount(table_column=Column(no_wrap=True)),
     )
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -61,8 +66,14 @@ def _bar() -> Iterator[Callable[[Step], None]]:
         def show(step: Step) -> None:
             if step.name == "store":
                 return
+            timed = step.name == "setup"
             if step.name not in tasks:
-                tasks[step.name] = progress.add_task(_WORDS[step.name], total=step.total)
-            progress.update(tasks[step.name], completed=step.done, total=step.total)
+                # What an earlier run has sent says nothing about this run's speed.
+                tasks[step.name] = progress.add_task(
+                    _WORDS[step.name], total=step.total, completed=step.resumed, timed=timed
+                )
+            # A set-up that has not told how far it is gets a bar that merely moves.
+            total = None if timed and not step.done else step.total
+            progress.update(tasks[step.name], completed=step.done, total=total)
 
         yield show

@@ -35,6 +35,17 @@ def test_the_local_network_is_not_running() -> None:
     assert "icgpt network start" in (caught.value.hint or "")
 
 
+def test_another_programs_network_is_offered_and_never_taken_unasked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with FakeNetwork() as fake:
+        monkeypatch.setattr(connect, "LOCAL_URL", fake.url)
+        with pytest.raises(NetworkError, match="isn't running") as caught:
+            connect.resolve()
+        assert f"--network {fake.url}" in (caught.value.hint or "")
+        assert connect.resolve(fake.url).name == "local"
+
+
 @pytest.mark.parametrize(
     "text", ["", "x", "ftp://a", "http://", "http://example.org", "http://[", "https://a:b"]
 )
