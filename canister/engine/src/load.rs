@@ -486,38 +486,25 @@ fn pack_rows(floats: &[f32], columns: usize, into: &mut Vec<F32x4>) {
 
 /// Converts little-endian elements; false when one is infinite or not a number.
 fn to_f32(dtype: &Dtype, bytes: &[u8], into: &mut Vec<f32>) -> bool {
-    const EXPONENT: u32 = 0x7f80_0000;
+    // Only the highest exponent, that of infinities and NaNs, carries into the sign when 1 is added.
+    let mut carries = 0;
+    let mut checked = |weight: f32| {
+        carries |= (weight.to_bits() & 0x7f80_0000) + 0x0080_0000;
+        weight
+    };
     into.clear();
+    let halves = bytes.as_chunks().0.iter().map(|&b| u16::from_le_bytes(b));
     match dtype {
-        Dtype::F16 => {
-            let halves = bytes
-                .as_chunks::<2>()
-                .0
-                .iter()
-                .map(|&b| u16::from_le_bytes(b));
-            into.extend(halves.map(half_to_f32));
-        }
+        Dtype::F16 => into.extend(halves.map(|half| checked(half_to_f32(half)))),
         Dtype::Bf16 => {
-            let halves = bytes
-                .as_chunks::<2>()
-                .0
-                .iter()
-                .map(|&b| u16::from_le_bytes(b));
-            into.extend(halves.map(|half| f32::from_bits(u32::from(half) << 16)));
+            into.extend(halves.map(|half| checked(f32::from_bits(u32::from(half) << 16))));
         }
-        _ => into.extend(
-            bytes
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|&b| f32::from_le_bytes(b)),
-        ),
+        _ => {
+            let words = bytes.as_chunks().0.iter();
+            into.extend(words.map(|&b| checked(f32::from_le_bytes(b))));
+        }
     }
-    // The highest exponent among all weights tells, without a branch a weight.
-    let highest = into
-        .iter()
-        .fold(0, |highest, w| highest.max(w.to_bits() & EXPONENT));
-    highest != EXPONENT
+    carries >> 31 == 0
 }
 
 /// IEEE binary16. Its exponent and fraction, shifted into place and scaled by 2^112, are exact,
