@@ -27,16 +27,19 @@ from icgpt.replica.heap import use_heaps
 from icgpt.replica.wasm import InvalidModule
 
 WASM_STACK = 5 << 20  # the platform's
-THREAD_STACK = 16 << 20  # must hold it, and the host calls above it
+THREAD_STACK = 16 << 20  # of threads started from now on: that, and the host calls above it
 KEPT = 24  # compiled modules in the cache folder
 WORTH_KEEPING = 1 << 16  # bytes; smaller modules compile in no time
 
 
+# Here and not in `engine`: the thread that will run canisters may be started before it.
+if threading.stack_size() < THREAD_STACK:
+    threading.stack_size(THREAD_STACK)
+
+
 @cache
 def engine() -> wasmtime.Engine:
-    """The engine; also sees to it that threads started from now on have a stack for it."""
-    if threading.stack_size() < THREAD_STACK:
-        threading.stack_size(THREAD_STACK)
+    """The engine, made when it is first needed."""
     config = wasmtime.Config()
     config.cranelift_nan_canonicalization = True
     config.wasm_threads = False

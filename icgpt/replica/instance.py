@@ -22,6 +22,8 @@ from icgpt.replica.module import Prepared
 from icgpt.replica.system_api import SystemApi
 from icgpt.replica.weights import SLICE_LIMIT
 
+MAX_TABLE_ELEMENTS = 1_000_000
+
 _FUNCTION, _GLOBAL, _TABLE = 0, 1, 2  # kinds of exports
 _I32, _I64, _FUNCREF = 0, 1, 5  # kinds of values
 _VALUE_OFFSET = ffi.wasmtime_val_t.of.offset
@@ -71,6 +73,7 @@ class Instance:
     ) -> None:
         self._api = api
         self._store = wasmtime.Store(engine())
+        self._store.set_limits(table_elements=MAX_TABLE_ELEMENTS, tables=1)
         self._context = ctypes.cast(self._store._context(), ctypes.c_void_p).value
         self._functions: dict[str, Any] = {}
         heap.expect(*heap_file)

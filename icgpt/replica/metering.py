@@ -54,6 +54,31 @@ _ENDS_BLOCK = tuple(
     for opcode in range(256)
 )
 
+MAX_INSTRUCTIONS = 1_000_000  # in one function
+MAX_COMPLEXITY = 1_000_000  # of one function: what bounds the time that compiling it takes
+
+
+def _complexities() -> tuple[int, ...]:
+    """What each opcode adds to its function's complexity; those behind 0xFC count alike."""
+    out = [1] * 256
+    for value, opcodes in (
+        (50, (0x02, 0x03, 0x04, 0x0C, 0x0D, 0x0E, 0x10, 0x11, 0x40)),
+        (14, (0x25,)),
+        (8, (0xD2,)),
+        (7, (0x26,)),
+        (6, (0xD1,)),
+        (5, (*range(0xA8, 0xBB), 0xFC)),
+        (4, (0x8B, 0x8C, 0x99, 0x9A)),
+        (3, (*range(0x28, 0x36), 0x61, *range(0x6D, 0x71), *range(0x7F, 0x83), 0x98, 0xA6)),
+        (2, (*range(0x45, 0x61), *range(0x62, 0x67), *range(0x36, 0x40), 0x69, 0x7B, 0x23, 0x1B)),
+    ):
+        for opcode in opcodes:
+            out[opcode] = value
+    return tuple(out)
+
+
+_COMPLEXITY = _complexities()
+
 
 @dataclass(frozen=True)
 class Metered:
@@ -175,6 +200,7 @@ def _rewrite_body(data: bytes, at: int, end: int, code: _Code) -> bytes:
     plain indices. A wrong index shows as `IndexError` or as a body that does not end at its end.
     """
     weights, ends, layouts = code.release.scalar, _ENDS_BLOCK, _LAYOUT
+    complexities, complexity, instructions = _COMPLEXITY, 0, 0
     take, give = code.take
     begin = at
     groups, at = _number(data, at)
@@ -191,6 +217,8 @@ def _rewrite_body(data: bytes, at: int, end: int, code: _Code) -> bytes:
         if cost < 0:
             raise InvalidModule(f"opcode {opcode:#x} is not supported")
         weight += cost
+        complexity += complexities[opcode]
+        instructions += 1
         layout = layouts[opcode]
         here = at
         at += 1
@@ -246,6 +274,11 @@ def _rewrite_body(data: bytes, at: int, end: int, code: _Code) -> bytes:
             check = code.check if opcode == 0x03 else b""
     if at != end or start != end:
         raise InvalidModule("a function body does not end where it says")
+    if complexity > MAX_COMPLEXITY or instructions > MAX_INSTRUCTIONS:
+        raise InvalidModule(
+            f"a function has {instructions} instructions and a complexity of {complexity}; "
+            f"{MAX_INSTRUCTIONS} and {MAX_COMPLEXITY} are allowed"
+        )
     return b"".join(out)
 
 

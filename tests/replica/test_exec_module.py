@@ -77,6 +77,12 @@ def test_sizes() -> None:
     refused(f"(module (memory 1) {many})", "globals: 1001")
 
 
+def test_functions_that_would_take_long_to_compile() -> None:
+    refused(f"(module (memory 1) (func {'(nop)' * 1_000_001}))", "1000002 instructions")
+    refused(f"(module (memory 1) (func $f {'(call $f)' * 20_001}))", "complexity")
+    assert prepared(wat(f"(func $f {'(call $f)' * 19_000})")).exports == frozenset()
+
+
 def test_imports() -> None:
     refused('(module (import "env" "f" (func)))', "env.f")
     refused('(module (import "ic0" "no_such" (func)))', "ic0.no_such")
@@ -229,6 +235,14 @@ def test_traps_while_instantiating_fail_the_installation(tmp_path: Path) -> None
     assert "heap out of bounds" in text or "IC0521" in text
     assert not driver.canister.installed
     assert driver.run(Kind.UPDATE, method="x").trap is not None
+    driver.canister.close()
+
+
+def test_tables_are_bounded(tmp_path: Path) -> None:
+    driver = Driver(tmp_path)
+    for table in ("(table 1000001 funcref)", "(table 4294967295 funcref)"):
+        assert "IC0521" in trap_text(driver.install(wat(table)))
+    assert driver.install(wat("(table 1000000 funcref)")).trap is None
     driver.canister.close()
 
 

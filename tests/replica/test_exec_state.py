@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -248,6 +249,44 @@ def test_only_files_in_force_stay(driver: Driver) -> None:
     driver.canister = Canister(driver.folder)
 
 
+POKE = """(func (export "canister_update poke") (local $n i32)
+  (call $msg_arg_data_copy (i32.const 0) (i32.const 0) (i32.const 12))
+  (drop (memory.grow (i32.load (i32.const 4))))
+  (local.set $n (i32.sub (call $msg_arg_data_size) (i32.const 12)))
+  (call $msg_arg_data_copy (i32.load (i32.const 0)) (i32.const 12) (local.get $n))
+  (if (i32.load (i32.const 8)) (then unreachable)) (call $msg_reply))
+(func (export "canister_query peek")
+  (call $msg_arg_data_copy (i32.const 0) (i32.const 0) (i32.const 8))
+  (call $msg_reply_data_append (i32.load (i32.const 0)) (i32.load (i32.const 4))) (call $msg_reply))
+"""
+
+
+def test_the_heap_against_a_plain_copy(driver: Driver) -> None:
+    code = wat(POKE, "msg_arg_data_size", "msg_arg_data_copy", "msg_reply", "msg_reply_data_append")
+    assert driver.install(code, mode="reinstall").trap is None
+    source = random.Random(4)
+    first = 16  # the bytes before it hold the arguments
+    expected = bytearray(1 << 16)
+    for step in range(120):
+        grown = source.choice((0, 0, 0, 1, 3))
+        trap = source.random() < 0.4
+        changed = expected + bytes(grown << 16)
+        data = source.randbytes(source.choice((1, 100, 5000, 40_000)))
+        at = source.randrange(first, len(changed) - len(data))
+        changed[at : at + len(data)] = data
+        head = b"".join(number.to_bytes(4, "little") for number in (at, grown, int(trap)))
+        assert (driver.update("poke", head + data).trap is not None) == trap
+        if not trap:
+            expected = changed
+        if step % 40 == 39:
+            driver.reopen()
+        assert driver.canister.heap_bytes == len(expected)
+        size = min(len(expected) - first, 2 << 20)
+        at = source.randrange(first, len(expected) - size + 1)
+        where = at.to_bytes(4, "little") + size.to_bytes(4, "little")
+        assert driver.query("peek", where).reply == expected[at : at + size]
+
+
 def test_many_installations_hold_no_memory(driver: Driver) -> None:
     def mappings() -> int:
         return Path("/proc/self/maps").read_text().count("\n")
@@ -344,6 +383,11 @@ def test_infinite_recursion_is_a_stack_overflow(tmp_path: Path) -> None:
     driver = Driver(tmp_path)
     driver.install(wat('(func $r (call $r)) (func (export "canister_update f") (call $r))'))
     assert "stack overflow" in trap_text(driver.update("f"))
+    outcomes = []
+    thread = threading.Thread(target=lambda: outcomes.append(driver.update("f")))
+    thread.start()
+    thread.join()
+    assert "stack overflow" in trap_text(outcomes[0])
     driver.canister.close()
 
 
