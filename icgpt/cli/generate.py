@@ -24,17 +24,30 @@ if TYPE_CHECKING:
     ],
 )
 @click.argument("text", required=False)
-@click.option("-n", "--max-new-tokens", type=click.IntRange(1), default=10, show_default=True)
+@click.option(
+    "-n",
+    "--max-new-tokens",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="How many tokens to write at most.",
+)
 @click.option(
     "-t",
     "--temperature",
     type=float,
     default=0.2,
     show_default=True,
-    help="0 is always the likeliest.",
+    metavar="T",
+    help="How freely to draw; 0 always takes the likeliest token.",
 )
-@click.option("--top-k", type=click.IntRange(1), help="Draw from the likeliest K tokens only.")
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Draws again what this seed drew.")
+@click.option(
+    "--top-k", type=click.IntRange(1), metavar="K", help="Draw from the likeliest K tokens only."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), metavar="N", help="Draws again what this seed drew."
+)
 @click.option(
     "--context",
     type=click.Choice(["stop", "slide"]),
@@ -44,9 +57,11 @@ if TYPE_CHECKING:
     "--template/--no-template", default=None, help="Put the model's template round the text."
 )
 @click.option(
-    "--stream/--no-stream", default=True, show_default=True, help="Print as it is written."
+    "--stream/--no-stream", default=True, show_default=True, help="Print while it is written."
 )
-@click.option("--stats", is_flag=True, help="Then say on stderr how fast it was and what it costs.")
+@click.option(
+    "--stats", is_flag=True, help="Say on stderr how fast it was, and what it costs on mainnet."
+)
 @calling_options
 def generate(
     text: str | None,

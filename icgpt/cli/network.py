@@ -34,7 +34,12 @@ def _json(info: NetworkInfo) -> dict[str, Any]:
 
 
 @network.command(cls=Command, examples=["icgpt network start", "icgpt network start --port 8000"])
-@click.option("--port", type=click.IntRange(1, 65535), help="4943, or a free one if it is taken.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="4943, or a free one if that is taken.",
+)
 @json_option
 def start(port: int | None, as_json: bool) -> None:
     """Start the local network in the background.
@@ -103,9 +108,10 @@ def reset(yes: bool, as_json: bool) -> None:
 @click.argument("url")
 @json_option
 def trust(url: str, as_json: bool) -> None:
-    """Trust a network's new root key, after that network was set up anew.
+    """Trust a network's new root key.
 
-    A network's key is remembered when it is first used, and another one is refused later.
+    A network's key is remembered when it is first used, and another one is refused later. When
+    that network was set up anew, this makes its new key the one to remember.
     """
     from icgpt import connect
     from icgpt.agent import fetch_root_key

@@ -63,6 +63,16 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"icgpt {__version__}\n"
 
 
+@pytest.mark.parametrize("arguments", [[], ["network"], ["access"]], ids=" ".join)
+def test_no_arguments_is_a_call_for_help(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Commands:" in said.err
+
+
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
 def test_every_command_explains_itself(
     path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
