@@ -16,35 +16,11 @@ from icgpt.replica import certification
 from icgpt.replica.certification import EMPTY, Tree
 from icgpt.replica.ingress import PERMITTED_DRIFT
 from icgpt.replica.messages import Reject
-from icgpt.replica.records import MessageRecord
+from icgpt.replica.records import Entry, MessageRecord
 
 # Replies kept at most; beyond, the oldest are forgotten but for the fact that they were given.
 MAX_REPLY_BYTES = 256 << 20
 FINAL = frozenset({"replied", "rejected", "done"})
-
-
-@dataclass
-class Entry:
-    """The state of one request: "received", "processing", "replied", "rejected" or "done"."""
-
-    id: bytes
-    sender: bytes
-    receiver: bytes
-    expiry: int
-    status: str = "received"
-    reply: bytes = field(default=b"", repr=False)
-    reject: Reject | None = None
-
-    def tree(self) -> Tree:
-        """Return what is certified of the request."""
-        content = {b"status": self.status.encode()}
-        if self.status == "replied":
-            content[b"reply"] = self.reply
-        if self.status == "rejected" and self.reject is not None:
-            content[b"reject_code"] = unsigned_leb128(self.reject.code)
-            content[b"reject_message"] = self.reject.message.encode()
-            content[b"error_code"] = self.reject.error_code.encode()
-        return certification.labeled(content)
 
 
 @dataclass
@@ -53,6 +29,18 @@ class Saved:
 
     entries: list[Entry] = field(default_factory=list)
     messages: list[MessageRecord] = field(default_factory=list)
+
+
+def certified(entry: Entry) -> Tree:
+    """Return what the state tree holds of a request."""
+    content = {b"status": entry.status.encode()}
+    if entry.status == "replied":
+        content[b"reply"] = entry.reply
+    if entry.status == "rejected" and entry.reject is not None:
+        content[b"reject_code"] = unsigned_leb128(entry.reject.code)
+        content[b"reject_message"] = entry.reject.message.encode()
+        content[b"error_code"] = entry.reject.error_code.encode()
+    return certification.labeled(content)
 
 
 class History:
@@ -65,6 +53,7 @@ class History:
         self._tree: Tree = EMPTY
         self._finished: dict[bytes, int] = {}  # replies that are held, oldest first: their size
         self._reply_bytes = 0
+        self._running: dict[bytes, None] = {}
         self.changes = 0  # counts the changes to the tree
         self.pending = 0  # requests without an answer so far
         for entry in saved:
@@ -74,6 +63,8 @@ class History:
                 self._hold(entry)
             else:
                 self.pending += 1
+                if entry.status == "processing":
+                    self._running[entry.id] = None
 
     def add(self, entry: Entry) -> bool:
         """Take note of a request; False if it is known already."""
@@ -95,6 +86,7 @@ class History:
             entry = self._entries.get(request_id)
             if entry is not None and entry.status == "received":
                 entry.status = "processing"
+                self._running[request_id] = None
                 self._note(request_id)
 
     def finish(self, request_id: bytes, reply: bytes, reject: Reject | None) -> None:
@@ -107,6 +99,7 @@ class History:
             entry.status = "replied" if reject is None else "rejected"
             self._note(request_id)
             self.pending -= 1
+            self._running.pop(request_id, None)
             self._hold(entry)
 
     def _note(self, request_id: bytes) -> None:
@@ -142,7 +135,7 @@ class History:
                 if entry is None:
                     self._tree = certification.remove(self._tree, request_id)
                 else:
-                    self._tree = certification.insert(self._tree, request_id, entry.tree())
+                    self._tree = certification.insert(self._tree, request_id, certified(entry))
             self._changed.clear()
             return self._tree
 
@@ -150,3 +143,8 @@ class History:
         """Return the states of all requests."""
         with self._lock:
             return list(self._entries.values())
+
+    def running(self) -> list[Entry]:
+        """Return the states of the requests that have begun to run and are not answered."""
+        with self._lock:
+            return [self._entries[request_id] for request_id in self._running]

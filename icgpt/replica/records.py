@@ -152,10 +152,24 @@ class MessageRecord:
 
 
 @dataclass
+class Entry:
+    """The state of one request: "received", "processing", "replied", "rejected" or "done"."""
+
+    id: bytes
+    sender: bytes
+    receiver: bytes
+    expiry: int
+    status: str = "received"
+    reply: bytes = field(default=b"", repr=False)
+    reject: Reject | None = None
+
+
+@dataclass
 class Everything:
-    """All that has to survive, but for what concerns the users' messages."""
+    """All that has to survive, but for the users' messages that wait or are answered."""
 
     next_canister: int = 0
     next_id: int = 1
     canisters: list[CanisterRecord] = field(default_factory=list)
     queue: list[Task] = field(default_factory=list)
+    running: list[Entry] = field(default_factory=list)

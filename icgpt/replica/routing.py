@@ -136,7 +136,8 @@ class Router:
         """Return what has to be written to disk, users' messages that wait only if asked for."""
         records = [hosted.record for hosted in self.hosted.values()]
         tasks = [task for task in self.queue if waiting or not task.origin.request_id]
-        return Everything(self.next_canister, self._next_id, records, tasks)
+        running = self.history.running()
+        return Everything(self.next_canister, self._next_id, records, tasks, running)
 
     def now(self) -> int:
         """Return the time in nanoseconds; it never goes back and never stands still."""

@@ -4,7 +4,7 @@ Users' messages and queries come in through a thread-safe queue. The worker take
 in, answers queries at once, and otherwise runs one task of the router's queue at a time: a call,
 a response, a timer or a heartbeat. What is due by the clock (timers, heartbeats, charges for
 storage) is looked after between messages. State goes to disk before answers are announced, when
-nothing has happened for a moment, once a second under load, and at the end.
+nothing has happened for a moment, as often as is cheap under load, and at the end.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from icgpt.candid import unsigned_leb128
 from icgpt.principal import MANAGEMENT
 from icgpt.replica import certification, rejects, state
 from icgpt.replica.certification import Content, Keys, Tree
-from icgpt.replica.history import Entry, History, Saved
+from icgpt.replica.history import History, Saved
 from icgpt.replica.ingress import Request
 from icgpt.replica.management import Management, canister_id
 from icgpt.replica.messages import Kind, Message, Outcome, Reject
-from icgpt.replica.records import Everything, MessageRecord, Origin, Task
+from icgpt.replica.records import Entry, Everything, MessageRecord, Origin, Task
 from icgpt.replica.rejects import RejectError
 from icgpt.replica.routing import Router
 
@@ -36,7 +36,7 @@ _LOG = logging.getLogger(__name__)
 MAX_PENDING = 2_000  # users' messages in the queue
 LOCK_ATTEMPTS = 25
 HEARTBEAT_SECONDS = 1.0
-SAVE_SECONDS = 1.0
+SAVE_SHARE = 20  # saving takes at most one part in so many of the time
 QUIET_SECONDS = 0.05
 CHARGE_SECONDS = 30.0
 # Answers are announced together, so that a burst of short messages shares one certificate.
@@ -80,7 +80,7 @@ class Subnet:
         saved = state.load(folder / "ingress.cbor", Saved) or Saved()
         # Written at the end only; should this process be killed, it would be out of date.
         (folder / "ingress.cbor").unlink(missing_ok=True)
-        self.history = History(saved.entries)
+        self.history = History(saved.entries or everything.running)
         self.subnet_id, self.root_key = self.keys.subnet_id, self.keys.root_key
         self.router = Router(folder, everything, self.history, saved.messages, self.keys)
         self.management = Management(self.router)
@@ -370,8 +370,10 @@ class Subnet:
         about them, and they can be large.
         """
         self._dirty = False
-        self._next_save = time.monotonic() + SAVE_SECONDS
+        begun = time.monotonic()
         self._store.save(self.router.state(waiting=waiting))
+        now = time.monotonic()
+        self._next_save = now + SAVE_SHARE * (now - begun)
 
 
 def _lock(folder: Path) -> IO[bytes]:

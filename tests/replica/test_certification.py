@@ -14,8 +14,9 @@ from replica_kit import lookup, root_hash, verified
 
 from icgpt.replica import cbor, certification
 from icgpt.replica.certification import EMPTY, Keys, Signed, Tree, insert, labeled, prune, remove
-from icgpt.replica.history import MAX_REPLY_BYTES, Entry, History
+from icgpt.replica.history import MAX_REPLY_BYTES, History
 from icgpt.replica.messages import Reject
+from icgpt.replica.records import Entry
 
 CONTENT = {
     b"canister": {
