@@ -17,7 +17,13 @@ from typing import Any, Final, Self
 
 from icgpt import certificate
 from icgpt.certificate import Certificate
-from icgpt.errors import CallTimeoutError, NetworkError, RejectedError, VerificationError
+from icgpt.errors import (
+    CallTimeoutError,
+    IcgptError,
+    NetworkError,
+    RejectedError,
+    VerificationError,
+)
 from icgpt.identity import Identity, anonymous
 from icgpt.principal import to_text
 from icgpt.transport import Answer, Transport
@@ -368,9 +374,12 @@ def _cbor_map(answer: Answer, what: str) -> dict[str, Any]:
     return decoded
 
 
-def _http_error(url: str, answer: Answer) -> NetworkError:
+def _http_error(url: str, answer: Answer) -> IcgptError:
     text = answer.text
     hint = None
+    if answer.status == 400 and "canister_not_found" in text:
+        # Mainnet's gateways know which canisters there are, and say so instead of the subnet.
+        return RejectedError("there is no such canister on this network", 3, "IC0301")
     if "expir" in text.lower():
         hint = "Check this machine's clock."
     elif answer.status in (429, 503):

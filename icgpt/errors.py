@@ -143,8 +143,8 @@ _FRAMES = (
 
 _REJECT_HINTS = {
     "IC0207": "The canister is out of cycles: top it up.",
-    "IC0301": "There is no such canister on this network. Create it with: icgpt deploy",
-    "IC0305": "There is no such canister on this network. Create it with: icgpt deploy",
+    "IC0301": "Create a canister with: icgpt deploy",
+    "IC0305": "Create a canister with: icgpt deploy",
     "IC0508": "The canister is stopped. Start it, then try again.",
     "IC0509": "The canister is being stopped. Start it, then try again.",
     "IC0512": "Only a controller may do this. Name its key with --identity PEM.",

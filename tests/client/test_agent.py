@@ -113,6 +113,15 @@ def test_other_faults_are_not_retried() -> None:
     assert len(network.requests) == 1
 
 
+def test_a_gateway_that_knows_no_such_canister() -> None:
+    faults = [lambda path, body: (400, b"error: canister_not_found\ndetails: does not exist")]
+    with FakeNetwork(faults=faults) as network, agent(network) as one:
+        for call in (one.update, one.query):
+            with pytest.raises(RejectedError, match="no such canister") as caught:
+                call(CANISTER, "work", b"")
+            assert caught.value.exit_code == 4
+
+
 def test_rejects_carry_their_codes() -> None:
     with (
         FakeNetwork(lambda method, arg: (5, "it trapped", "IC0503")) as network,
