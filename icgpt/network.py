@@ -117,16 +117,13 @@ def _launch(
             stderr=log if background else None,
             start_new_session=background,
         )
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None:
-        info = _read(folder)
-        if info is not None and info.pid == process.pid and _answers(info):
-            return process, info
-        if time.monotonic() > deadline:
-            process.terminate()
-            process.wait()
-            break
-        time.sleep(0.02)
+    try:
+        info = _await_answer(folder, process)
+    except KeyboardInterrupt:
+        process.terminate()
+        raise
+    if info is not None:
+        return process, info
     if process.returncode == _EXIT_PORT:
         raise PortInUseError(
             f"port {port} is in use by another program", "Choose another one with --port."
@@ -140,6 +137,20 @@ def _launch(
         "the local network did not start: " + (said.splitlines() or ["it said nothing"])[-1],
         f"Its log is {log_file}.",
     )
+
+
+def _await_answer(folder: Path, process: subprocess.Popen[bytes]) -> NetworkInfo | None:
+    """Wait until the process answers; None when it ended, or had to be ended, before."""
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None:
+        info = _read(folder)
+        if info is not None and info.pid == process.pid and _answers(info):
+            return info
+        if time.monotonic() > deadline:
+            process.terminate()
+            process.wait()
+        time.sleep(0.02)
+    return None
 
 
 def _wait_in_foreground(process: subprocess.Popen[bytes]) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from icgpt.candid import unsigned_leb128
-from icgpt.principal import MANAGEMENT
+from icgpt.principal import MANAGEMENT, to_text
 from icgpt.replica import certification, rejects, state
 from icgpt.replica.certification import Content, Keys, Tree
 from icgpt.replica.history import History, Saved
@@ -38,6 +38,7 @@ LOCK_ATTEMPTS = 25
 HEARTBEAT_SECONDS = 1.0
 SAVE_SHARE = 20  # saving takes at most one part in so many of the time
 QUIET_SECONDS = 0.05
+STUMBLE_SECONDS = 0.1
 CHARGE_SECONDS = 30.0
 # Answers are announced together, so that a burst of short messages shares one certificate.
 ANNOUNCE_SECONDS = 0.01
@@ -215,22 +216,11 @@ class Subnet:
 
     def _work(self) -> None:
         while not self._stopping:
-            self._look_at_clock()
-            idle = not self.router.queue
-            if idle:
-                self._tell(force=True)
             try:
-                item = self._inbox.get(timeout=self._wait()) if idle else self._inbox.get_nowait()
-            except queue.Empty:
-                item = None
-            # One of each in turn, so that neither queries nor messages wait for all the others.
-            if item is not None:
-                self._take(item)
-            if self.router.queue:
-                self._run(self.router.queue.popleft())
-            if self._dirty and ((idle and item is None) or time.monotonic() >= self._next_save):
-                self.save()
-            self._tell(force=False)
+                self._turn()
+            except Exception:  # noqa: BLE001 - such as a full disk; the network has to stay up
+                _LOG.exception("the worker stumbled")
+                time.sleep(STUMBLE_SECONDS)
         self._tell(force=True)
         while not self._inbox.empty():
             left = self._inbox.get()
@@ -238,6 +228,25 @@ class Subnet:
                 self.router.induct(left, left.payer)
             elif left is not None:
                 left.future.cancel()
+
+    def _turn(self) -> None:
+        """Do what is due, then one thing that came in, and one task of the queue."""
+        self._look_at_clock()
+        idle = not self.router.queue
+        if idle:
+            self._tell(force=True)
+        try:
+            item = self._inbox.get(timeout=self._wait()) if idle else self._inbox.get_nowait()
+        except queue.Empty:
+            item = None
+        # One of each in turn, so that neither queries nor messages wait for all the others.
+        if item is not None:
+            self._take(item)
+        if self.router.queue:
+            self._run(self.router.queue.popleft())
+        if self._dirty and ((idle and item is None) or time.monotonic() >= self._next_save):
+            self.save()
+        self._tell(force=False)
 
     def _wait(self) -> float:
         """Return for how long nothing is due by the clock."""
@@ -290,11 +299,22 @@ class Subnet:
             item.future.set_result(self._answer(item))
         except RejectError as error:
             item.future.set_result(Answer(reject=error.reject))
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits for the answer
-            item.future.set_exception(error)
+        except Exception:  # noqa: BLE001 - one query's trouble must not end the network
+            _LOG.exception("a query of %s failed", to_text(item.request.canister_id))
+            reject = rejects.engine_failure(item.request.canister_id)
+            item.future.set_result(Answer(reject=reject))
 
     def _run(self, task: Task) -> None:
         self._dirty = True
+        try:
+            self._dispatch(task)
+        except Exception:  # noqa: BLE001 - one message's trouble must not end the network
+            _LOG.exception("a %s of %s failed", task.kind, to_text(task.canister))
+            if task.kind == "call":
+                reject = rejects.engine_failure(task.canister)
+                self.router.respond(task.origin, b"", reject, task.cycles, task.root)
+
+    def _dispatch(self, task: Task) -> None:
         if task.kind == "response":
             self.router.run_response(task)
         elif task.kind in ("timer", "heartbeat"):

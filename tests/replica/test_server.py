@@ -20,8 +20,10 @@ from icgpt.principal import MANAGEMENT, to_text
 from icgpt.replica import management_types as types
 from icgpt.replica import server as module
 from icgpt.replica import subnet as subnet_module
+from icgpt.replica.execution import Canister
 from icgpt.replica.ingress import Request
 from icgpt.replica.management import canister_id
+from icgpt.replica.routing import Router
 from icgpt.replica.server import Server
 from icgpt.replica.subnet import InUseError, Subnet
 
@@ -151,5 +153,34 @@ def test_what_runs_is_remembered_when_the_process_is_killed(tmp_path: Path) -> N
         assert seen is not None
         assert [entry.id for entry in seen.running] == [hash_of(content)]
         assert seen.canisters[0].contexts
+
+    play(tmp_path, scenario)
+
+
+def test_trouble_within_is_answered_and_the_network_stays_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(client: TestClient[web.Request, web.Application], raw: Raw) -> None:
+        canister = await new(client, raw)
+        path = f"canister/{to_text(canister)}"
+
+        def fail(*_: object, **__: object) -> None:
+            raise OSError("no space left on the device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Canister, "execute", fail)
+            content = raw.content("query", canister_id=canister, method_name="get", arg=b"")
+            _, document = await post(client, raw, content, f"v2/{path}/query")
+            assert document["error_code"] == "IC0521"
+            call = raw.call_content(canister, "inc")
+            _, document = await post(client, raw, call, f"v3/{path}/call")
+            assert document["status"] == "replied"  # a certified rejection, that is
+        with monkeypatch.context() as patch:
+            patch.setattr(Router, "run_call", fail)
+            call = raw.call_content(canister, "inc")
+            _, document = await post(client, raw, call, f"v3/{path}/call")
+            assert document["status"] == "replied"
+        _, document = await post(client, raw, content, f"v2/{path}/query")
+        assert document["reply"]["arg"] == bytes(4)
 
     play(tmp_path, scenario)
