@@ -112,6 +112,7 @@ def deploy(
         canister_id: use this one, and keep its id.
         say: told in words what is being done.
     """
+    project.check_name(name)
     known = canister_id or project.lookup(name, network.name)
     created = False
     if known is not None and agent.controllers(known) is None:

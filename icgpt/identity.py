@@ -182,8 +182,10 @@ def _create(path: Path) -> None:
             os.link(beside, path)
         except FileExistsError:
             pass  # another process was first: its key it is
+        except OSError:
+            os.replace(beside, path)  # a file system without links
         finally:
-            beside.unlink()
+            beside.unlink(missing_ok=True)
     except OSError as error:
         raise IdentityError(
             f"can't make the default key {path}: {error.strerror}",

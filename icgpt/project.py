@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icgpt.errors import ProjectError, UnknownCanisterError
+from icgpt.errors import ProjectError, UnknownCanisterError, UsageError
 from icgpt.identity import config_dir
 from icgpt.principal import from_text, to_text
 
 MAX_FILE_BYTES = 1 << 20
 DEFAULT_NAME = "model"
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_ID = re.compile(r"([a-z0-9]{5}-){3,}[a-z0-9]{1,5}")  # what looks like one, mistyped or not
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Project:
         found = self.lookup(name_or_id, network)
         if found is not None:
             return found
-        if re.fullmatch(r"([a-z0-9]{1,5}-)+[a-z0-9]{1,5}", name_or_id) and len(name_or_id) > 20:
+        if _ID.fullmatch(name_or_id):
             raise UnknownCanisterError(str(malformed))
         raise UnknownCanisterError(
             f"no canister '{name_or_id}' is known on the network '{network}'",
@@ -82,6 +83,14 @@ class Project:
             _write(path, data)
             written.append(path)
         return written
+
+    def check_name(self, name: str) -> None:
+        """Raises unless a canister may go by this name."""
+        if not _NAME.fullmatch(name) or _ID.fullmatch(name):
+            raise UsageError(
+                f"'{name}' is no name for a canister",
+                "Names are letters, digits, '_', '-' and '.'; an id is given as --canister-id.",
+            )
 
     def wasm(self) -> Path | None:
         """The canister that this project has built, if it has."""

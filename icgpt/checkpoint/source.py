@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -111,7 +112,10 @@ def check_folder(folder: Path, name: str) -> Checkpoint:
     for kind, file_name in FILE_NAMES.items():
         path = folder / file_name
         try:
-            files[kind] = SourceFile(kind, path, path.stat().st_size)
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                raise CheckpointError(f"{path} is no file")
+            files[kind] = SourceFile(kind, path, found.st_size)
         except FileNotFoundError as error:
             if kind != "tokenizer":
                 raise CheckpointError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -68,7 +69,9 @@ def deploy(
     if network == "ic" and identity is None:
         raise UsageError("on mainnet a key of yours is needed", "Name it with --identity PEM.")
     with opened(network, identity) as (agent, target, project):
-        done = room.deploy(agent, target, project, canister, module, mode, given, say)  # type: ignore[arg-type]
+        done = room.deploy(
+            agent, target, project, canister, module, cast("room.Mode", mode), given, say
+        )
     text = to_text(done.canister_id)
     if done.action == "none":
         say("Nothing to do: the canister runs this code already.")

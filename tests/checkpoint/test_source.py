@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,14 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
         (whole / name).unlink()
         with pytest.raises(CheckpointError, match=f"has no {name}"):
             open_checkpoint(str(whole))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    whole = Path(folder(tmp_path / "m"))
+    (whole / "model.safetensors").unlink()
+    os.mkfifo(whole / "model.safetensors")
+    with pytest.raises(CheckpointError, match="is no file"):
+        open_checkpoint(str(whole))
 
 
 def test_the_built_in_model_is_sound() -> None:

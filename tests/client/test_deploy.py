@@ -73,6 +73,14 @@ def test_a_canister_that_is_not_there(
         deploy(agent, target(local), project, "m", wasm, canister_id=b"\x00" * 8 + b"\x01\x01")
 
 
+@pytest.mark.parametrize("name", ["", "a b", "../x", "rrkah-fqaaa-aaaaa-aaaaq-cai"])
+def test_names_that_no_canister_may_have(
+    agent: Agent, local: NetworkInfo, project: Project, wasm: bytes, name: str
+) -> None:
+    with pytest.raises(UsageError, match="no name"):
+        deploy(agent, target(local), project, name, wasm)
+
+
 def test_mainnet_canisters_are_not_created(agent: Agent, project: Project, wasm: bytes) -> None:
     mainnet = Network("ic", "https://icp-api.io", MAINNET_ROOT_KEY)
     with pytest.raises(UsageError, match="costs cycles") as caught:

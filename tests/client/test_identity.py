@@ -101,6 +101,17 @@ def test_the_default_key_is_made_once_and_private(
     assert [one.name for one in path.parent.iterdir()] == ["identity.pem"]
 
 
+def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(1, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setenv("ICGPT_CONFIG_DIR", str(tmp_path))
+    monkeypatch.delenv("ICGPT_IDENTITY", raising=False)
+    assert identity.load().principal == identity.load().principal
+    assert [one.name for one in tmp_path.iterdir()] == ["identity.pem"]
+
+
 def test_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "me.pem"
     file.write_bytes(FORMS["ed25519"])
