@@ -172,29 +172,50 @@ pub fn pack_inputs(rows: &[f32], first: usize, n_in: usize, n_out: usize, into: 
 
 /// Packs one panel: the rows of consecutive outputs of a `[n_out][n_in]` matrix (an embedding).
 pub fn pack_outputs(rows: &[f32], n_in: usize, into: &mut Vec<F32x4>) {
-    let groups = padded(rows.len() / n_in) / 4;
-    let wide_end = padded(n_in) / WIDE * WIDE;
+    let (count, padded_in) = (rows.len() / n_in, padded(n_in));
     let mut start = 0;
-    while start < padded(n_in) {
-        let width = if start < wide_end { WIDE } else { NARROW };
-        for group in 0..groups {
-            // The four rows, as far as they and their columns exist.
-            let columns = width.min(n_in.saturating_sub(start));
-            let [a, b, c, d] = std::array::from_fn(|lane| {
-                let at = (group * 4 + lane) * n_in + start;
-                rows.get(at..at + columns).unwrap_or(&[])
+    while start < padded_in {
+        let wide = padded_in - start >= WIDE;
+        for group in 0..padded(count) / 4 {
+            // Four rows from this block's first column on, as far as they exist.
+            let four = std::array::from_fn(|lane| {
+                let row = group * 4 + lane;
+                let missing = row >= count || start >= n_in;
+                if missing {
+                    &[]
+                } else {
+                    &rows[row * n_in + start..(row + 1) * n_in]
+                }
             });
-            if d.len() == width {
-                let rows = a.iter().zip(b).zip(c).zip(d);
-                into.extend(rows.map(|(((&a, &b), &c), &d)| F32x4::new([a, b, c, d])));
+            if wide {
+                interleave::<WIDE>(four, into)
             } else {
-                into.extend((0..width).map(|k| {
-                    F32x4::new([a, b, c, d].map(|row| row.get(k).copied().unwrap_or(0.0)))
-                }));
+                interleave::<NARROW>(four, into)
             }
         }
-        start += width;
+        start += if wide { WIDE } else { NARROW };
     }
+}
+
+/// Appends the first `N` columns of four rows, a vector a column.
+fn interleave<const N: usize>([a, b, c, d]: [&[f32]; 4], into: &mut Vec<F32x4>) {
+    let whole = (
+        a.first_chunk::<N>(),
+        b.first_chunk::<N>(),
+        c.first_chunk::<N>(),
+        d.first_chunk::<N>(),
+    );
+    let mut block = [F32x4::zero(); N];
+    if let (Some(a), Some(b), Some(c), Some(d)) = whole {
+        for k in 0..N {
+            block[k] = F32x4::new([a[k], b[k], c[k], d[k]]);
+        }
+    } else {
+        for (k, vector) in block.iter_mut().enumerate() {
+            *vector = F32x4::new([a, b, c, d].map(|row| row.get(k).copied().unwrap_or(0.0)));
+        }
+    }
+    into.extend_from_slice(&block);
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! accepted. What would make two calls differ, or cut a text, is refused or switched off.
 
 use serde::Deserialize;
+use serde_json::Value;
 use thiserror::Error;
 
 /// Longest `tokenizer.json` that is read.
@@ -19,7 +20,9 @@ pub enum TokenizerError {
     #[error("tokenizer.json can't be read: {0}")]
     Json(String),
     /// Its model is not BPE, or it is used in a way that is not supported.
-    #[error("tokenizer.json has {0}, which is not supported: use a BPE tokenizer without dropout")]
+    #[error(
+        "tokenizer.json has {0}, which is not supported: use a byte-level BPE tokenizer without dropout"
+    )]
     Unsupported(String),
     /// It has no token at all.
     #[error("tokenizer.json has an empty vocabulary")]
@@ -47,10 +50,14 @@ pub struct Tokenizer {
     max_id: u32,
 }
 
-/// What is looked at before the library reads the file.
+/// What is looked at before the library reads the file: it panics when a decoder is no JSON, and
+/// when a normaliser's precompiled table is none.
 #[derive(Deserialize)]
 struct Outline {
     model: ModelOutline,
+    normalizer: Option<Value>,
+    #[serde(rename = "decoder")]
+    _decoder: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +82,12 @@ impl Tokenizer {
         }
         if outline.model.dropout.is_some_and(|dropout| dropout != 0.0) {
             return Err(TokenizerError::Unsupported("dropout".into()));
+        }
+        let normalizer = outline.normalizer.map(|value| value.to_string());
+        if normalizer.is_some_and(|text| text.contains("\"Precompiled\"")) {
+            return Err(TokenizerError::Unsupported(
+                "a precompiled normalizer".into(),
+            ));
         }
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|e| TokenizerError::Json(e.to_string()))?;
