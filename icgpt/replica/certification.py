@@ -9,7 +9,7 @@ See https://internetcomputer.org/docs/references/ic-interface-spec#certification
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,12 +111,26 @@ class Pruned(Tree):
 
     def __init__(self, tree: Tree) -> None:
         self.digest = tree.digest
-        if not isinstance(tree, Empty | Leaf):
+        if not isinstance(tree, Empty | Leaf | Deferred):
             self.first, self.last = tree.first, tree.last
 
     def plain(self) -> list[Any]:
         """As [4, digest]."""
         return [4, self.digest]
+
+
+class Deferred(Tree):
+    """A subtree of which only the digest is kept; it is made again when it is asked for."""
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[[], Tree]) -> None:
+        self.make = make
+        self.digest = make().digest
+
+    def plain(self) -> list[Any]:
+        """As the subtree itself."""
+        return self.make().plain()
 
 
 EMPTY = Empty()
@@ -201,6 +215,8 @@ def prune(tree: Tree, paths: Iterable[Sequence[bytes]]) -> Tree:
 
 
 def _prune(tree: Tree, wanted: dict[bytes, Any]) -> Tree:
+    if isinstance(tree, Deferred):
+        tree = tree.make()
     if wanted is _ALL or isinstance(tree, Empty | Leaf | Pruned):
         return tree
     keep: _Keep = {}

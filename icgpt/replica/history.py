@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from icgpt.candid import unsigned_leb128
 from icgpt.replica import certification
-from icgpt.replica.certification import EMPTY, Tree
+from icgpt.replica.certification import EMPTY, Deferred, Tree
 from icgpt.replica.ingress import PERMITTED_DRIFT
 from icgpt.replica.messages import Reject
 from icgpt.replica.records import Entry, MessageRecord
@@ -85,7 +86,7 @@ class History:
         with self._lock:
             entry = self._entries.get(request_id)
             if entry is not None and entry.status == "received":
-                entry.status = "processing"
+                self._entries[request_id] = replace(entry, status="processing")
                 self._running[request_id] = None
                 self._note(request_id)
 
@@ -95,8 +96,9 @@ class History:
             entry = self._entries.get(request_id)
             if entry is None or entry.status in FINAL:
                 return
-            entry.reply, entry.reject = reply, reject
-            entry.status = "replied" if reject is None else "rejected"
+            status = "replied" if reject is None else "rejected"
+            entry = replace(entry, status=status, reply=reply, reject=reject)
+            self._entries[request_id] = entry
             self._note(request_id)
             self.pending -= 1
             self._running.pop(request_id, None)
@@ -112,7 +114,7 @@ class History:
         while self._reply_bytes > MAX_REPLY_BYTES:
             oldest = next(iter(self._finished))
             self._release(oldest)
-            self._entries[oldest].status, self._entries[oldest].reply = "done", b""
+            self._entries[oldest] = replace(self._entries[oldest], status="done", reply=b"")
             self._note(oldest)
 
     def _release(self, request_id: bytes) -> None:
@@ -135,7 +137,8 @@ class History:
                 if entry is None:
                     self._tree = certification.remove(self._tree, request_id)
                 else:
-                    self._tree = certification.insert(self._tree, request_id, certified(entry))
+                    subtree = Deferred(partial(certified, entry))
+                    self._tree = certification.insert(self._tree, request_id, subtree)
             self._changed.clear()
             return self._tree
 

@@ -151,7 +151,7 @@ class MessageRecord:
     messages: int = 0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Entry:
     """The state of one request: "received", "processing", "replied", "rejected" or "done"."""
 

@@ -286,14 +286,20 @@ def test_wrong_fields(raw: Raw, canister: bytes) -> None:
 
 def test_mutated_bodies_never_make_trouble(raw: Raw, canister: bytes) -> None:
     rng = random.Random(3)
-    content = raw.call_content(canister, "inc")
-    good = cbor2.dumps(raw.envelope(content))
-    for kind in ("call", "query", "read_state"):
+    contents = {
+        "call": raw.call_content(canister, "inc"),
+        "query": raw.content("query", canister_id=canister, method_name="get", arg=b""),
+        "read_state": raw.content("read_state", paths=[[b"time"]]),
+    }
+    for kind, content in contents.items():
+        good = cbor2.dumps(raw.envelope(content))
         for _ in range(300):
             body = bytearray(good)
             for _ in range(rng.randrange(1, 6)):
-                body[rng.randrange(len(body))] = rng.randrange(256)
+                body[rng.randrange(len(body))] ^= rng.randrange(1, 256)
             cut = rng.randrange(1, len(body) + 1) if rng.random() < 0.3 else len(body)
+            if bytes(body[:cut]) == good:
+                continue
             response = raw.post(f"v2/canister/{to_text(canister)}/{kind}", bytes(body[:cut]))
             assert response.status_code in (400, 403, 413), response.text
     assert number(raw.query(canister, "get")) == 0
