@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from icgpt.principal import MANAGEMENT, from_text, to_text
-from icgpt.replica.certification import Signed, cbor
+from icgpt.replica.certification import cbor
 from icgpt.replica.history import FINAL
 from icgpt.replica.ingress import Request, RequestError, hash_map, parse
 from icgpt.replica.messages import Kind, Reject
@@ -27,7 +27,6 @@ from icgpt.replica.subnet import Subnet
 MAX_BODY = 4 << 20
 MAX_INGRESS = 2 << 20
 SYNC_SECONDS = 10.0
-CERTIFICATE_SECONDS = 1.0  # for how long an unchanged state is shown with the same signature
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
@@ -41,7 +40,6 @@ class Server:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[bytes, set[asyncio.Future[None]]] = {}
-        self._signed: tuple[tuple[int, int], float, Signed] | None = None
         self._subnet: Subnet | None = None
         self._closing = False
 
@@ -85,20 +83,6 @@ class Server:
                 if not future.done():
                     future.set_result(None)
 
-    # --- certificates
-
-    def signed(self) -> Signed:
-        """Return the state with a signature, one for all who ask while nothing changes."""
-        version, now = self.subnet.version(), time.monotonic()
-        if self._signed is not None:
-            known, since, signed = self._signed
-            if known == version and now - since < CERTIFICATE_SECONDS:
-                return signed
-        tree = self.subnet.tree(time.time_ns())
-        signed = Signed(tree, self.subnet.keys.sign_root(tree.digest))
-        self._signed = (version, now, signed)
-        return signed
-
     # --- handlers
 
     async def status(self, _http: web.Request) -> web.Response:
@@ -136,7 +120,7 @@ class Server:
             )
             raise RequestError(400, text)
         if self.subnet.inspects(request.canister_id):
-            question = self.subnet.ask(Kind.INSPECT, request, None)
+            question = self.subnet.ask(Kind.INSPECT, request)
             answer = await asyncio.wrap_future(question)
             if answer.reject is not None:
                 raise RejectError(answer.reject)
@@ -159,7 +143,7 @@ class Server:
             return _cbor_response(_refused(error.reject))
         if not await self._finished(request.id):
             return web.Response(status=202, text="Request accepted; read its status later.")
-        certificate = self.signed().certificate([(b"request_status", request.id)])
+        certificate = self.subnet.signed().certificate([(b"request_status", request.id)])
         return _cbor_response({"status": "replied", "certificate": certificate})
 
     async def _finished(self, request_id: bytes) -> bool:
@@ -185,12 +169,7 @@ class Server:
                 f"canister id in URL {to_text(effective)}"
             )
             raise RequestError(400, text)
-        certificate = None
-        view = self.subnet.router.views.get(request.canister_id)
-        if view is not None and view.certified_data:
-            path = (b"canister", request.canister_id, b"certified_data")
-            certificate = self.signed().certificate([path])
-        question = self.subnet.ask(Kind.QUERY, request, certificate)
+        question = self.subnet.ask(Kind.QUERY, request)
         answer = await asyncio.wrap_future(question)
         if answer.reject is None:
             content: dict[str, Any] = {"status": "replied", "reply": {"arg": answer.reply}}
@@ -210,7 +189,7 @@ class Server:
         effective = _effective_id(http)
         request = parse(await http.read(), "read_state", time.time_ns())
         check_paths(self.subnet, request, effective)
-        return _cbor_response({"certificate": self.signed().certificate(request.paths)})
+        return _cbor_response({"certificate": self.subnet.signed().certificate(request.paths)})
 
     async def read_subnet(self, http: web.Request) -> web.Response:
         """Certify paths about the subnet."""
@@ -218,7 +197,7 @@ class Server:
             raise RequestError(400, "This network has one subnet only, which is another one.")
         request = parse(await http.read(), "read_state", time.time_ns())
         check_subnet_paths(request)
-        return _cbor_response({"certificate": self.signed().certificate(request.paths)})
+        return _cbor_response({"certificate": self.subnet.signed().certificate(request.paths)})
 
     async def messages(self, http: web.Request) -> web.Response:
         """List the users' last messages with the instructions that they took."""

@@ -23,7 +23,7 @@ from typing import IO
 from icgpt.candid import unsigned_leb128
 from icgpt.principal import MANAGEMENT, to_text
 from icgpt.replica import certification, rejects, state
-from icgpt.replica.certification import Content, Keys, Tree
+from icgpt.replica.certification import Content, Keys, Signed, Tree
 from icgpt.replica.history import History, Saved
 from icgpt.replica.ingress import Request
 from icgpt.replica.management import Management, canister_id
@@ -39,6 +39,7 @@ HEARTBEAT_SECONDS = 1.0
 SAVE_SHARE = 20  # saving takes at most one part in so many of the time
 QUIET_SECONDS = 0.05
 STUMBLE_SECONDS = 0.1
+CERTIFICATE_SECONDS = 1.0  # for how long an unchanged state is shown with the same signature
 CHARGE_SECONDS = 30.0
 # Answers are announced together, so that a burst of short messages shares one certificate.
 ANNOUNCE_SECONDS = 0.01
@@ -63,7 +64,6 @@ class _Question:
 
     kind: Kind
     request: Request
-    certificate: bytes | None
     future: Future[Answer]
 
 
@@ -92,6 +92,8 @@ class Subnet:
         self._next_save = self._next_heartbeat = now
         self._next_charge = now + CHARGE_SECONDS
         self._announced = now
+        self._signing = threading.Lock()
+        self._signed: tuple[tuple[int, int], float, Signed] | None = None
         self._canister_tree: tuple[int, Tree] = (-1, certification.EMPTY)
         self._fixed = self._fixed_content()
         self._worker = threading.Thread(target=self._work, name="icgpt-subnet")
@@ -154,10 +156,10 @@ class Subnet:
             )
             self._inbox.put(task)
 
-    def ask(self, kind: Kind, request: Request, certificate: bytes | None) -> Future[Answer]:
+    def ask(self, kind: Kind, request: Request) -> Future[Answer]:
         """Have a query run, or `canister_inspect_message`."""
         future: Future[Answer] = Future()
-        self._inbox.put(_Question(kind, request, certificate, future))
+        self._inbox.put(_Question(kind, request, future))
         return future
 
     def version(self) -> tuple[int, int]:
@@ -182,6 +184,19 @@ class Subnet:
             b"time": unsigned_leb128(now),
         }
         return certification.labeled(content)
+
+    def signed(self) -> Signed:
+        """Return the state with a signature, one for all who ask while nothing changes."""
+        with self._signing:
+            version, now = self.version(), time.monotonic()
+            if self._signed is not None:
+                known, since, signed = self._signed
+                if known == version and now - since < CERTIFICATE_SECONDS:
+                    return signed
+            tree = self.tree(time.time_ns())
+            signed = Signed(tree, self.keys.sign_root(tree.digest))
+            self._signed = (version, now, signed)
+            return signed
 
     def _fixed_content(self) -> dict[bytes, Tree]:
         ranges = certification.cbor([list(RANGE)])
@@ -350,7 +365,7 @@ class Subnet:
             arg=request.arg,
             caller=request.sender,
             replicated=False,
-            certificate=question.certificate,
+            certificate=self._data_certificate(request.canister_id),
         )
         outcome = hosted.code.execute(message)
         if outcome.trap is not None:
@@ -363,6 +378,12 @@ class Subnet:
         if outcome.calls and outcome.reject is None:
             return Answer(reject=rejects.no_composite_calls(request.canister_id))
         return Answer(reject=outcome.reject or rejects.did_not_reply(request.canister_id))
+
+    def _data_certificate(self, canister: bytes) -> bytes | None:
+        """Return the proof of the certified data as it is while a query runs."""
+        if not self.router.hosted[canister].record.certified_data:
+            return None
+        return self.signed().certificate([(b"canister", canister, b"certified_data")])
 
     def _count_query(self, request: Request, outcome: Outcome) -> None:
         record = self.router.hosted[request.canister_id].record
