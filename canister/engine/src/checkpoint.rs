@@ -4,7 +4,7 @@
 //! of JSON, then the tensors' bytes without gap or overlap. The header is foreign: everything that
 //! it claims is checked here, so that whoever holds a [`Checkpoint`] may rely on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
@@ -277,6 +277,17 @@ struct Entry {
     data_offsets: (u64, u64),
 }
 
+/// Adds an entry; gives back its name where that is taken.
+fn insert(entries: &mut BTreeMap<String, Entry>, name: String, entry: Entry) -> Option<String> {
+    match entries.entry(name) {
+        btree_map::Entry::Occupied(taken) => Some(taken.key().clone()),
+        btree_map::Entry::Vacant(free) => {
+            free.insert(entry);
+            None
+        }
+    }
+}
+
 /// The header's entries. A map type would silently keep the last of two entries with one name.
 struct Header(BTreeMap<String, Entry>);
 
@@ -295,10 +306,8 @@ impl<'de> Deserialize<'de> for Header {
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
                         map.next_value::<IgnoredAny>()?;
-                    } else if entries.contains_key(&name) {
+                    } else if let Some(name) = insert(&mut entries, name, map.next_value()?) {
                         return Err(A::Error::custom(format!("tensor {name} is named twice")));
-                    } else {
-                        entries.insert(name, map.next_value()?);
                     }
                 }
                 Ok(Header(entries))

@@ -200,7 +200,7 @@ impl Config {
             n_inner,
             vocab_size,
             layer_norm_epsilon: epsilon(raw.layer_norm_epsilon)?,
-            activation: activation(raw.activation_function)?,
+            activation: activation(raw.activation_function.as_deref())?,
             tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(true),
             scale_attn_weights: raw.scale_attn_weights.unwrap_or(true),
             scale_attn_by_inverse_layer_idx: raw.scale_attn_by_inverse_layer_idx.unwrap_or(false),
@@ -280,8 +280,8 @@ fn epsilon(value: Option<f64>) -> Result<f32, ConfigError> {
     })
 }
 
-fn activation(name: Option<String>) -> Result<Activation, ConfigError> {
-    match name.as_deref() {
+fn activation(name: Option<&str>) -> Result<Activation, ConfigError> {
+    match name {
         None | Some("gelu_new" | "gelu_pytorch_tanh") => Ok(Activation::GeluNew),
         Some("gelu") => Ok(Activation::Gelu),
         Some(other) => Err(ConfigError::Unsupported {

@@ -9,6 +9,8 @@
 //! - [`Session`] is one sequence with its key and value cache; [`Generation`] and [`Scoring`] run it.
 //! - [`Tokenizer`] stands beside them: the others see token ids only.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::float_cmp))]
+
 mod attention;
 mod checkpoint;
 mod config;
@@ -19,6 +21,7 @@ mod linear;
 mod load;
 mod model;
 mod norm;
+mod plan;
 mod sampling;
 mod scoring;
 mod session;
@@ -28,8 +31,9 @@ mod tokenizer;
 pub use checkpoint::{Checkpoint, CheckpointError, Source};
 pub use config::{Activation, Config, ConfigError, Context, Template};
 pub use generation::{Finish, Generation, Request, RequestError};
-pub use load::{LoadError, Loader, Problem};
+pub use load::{LoadError, Loader};
 pub use model::Model;
+pub use plan::Problem;
 pub use sampling::{Sampling, SamplingError};
 pub use scoring::Scoring;
 pub use session::{ForwardError, Session};

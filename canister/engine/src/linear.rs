@@ -138,7 +138,7 @@ block_kernel!(accumulate_wide, WIDE,
      0  1  2  3  4  5  6  7  8  9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
     32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63);
 
-/// Packs consecutive inputs' rows of a `[n_in][n_out]` matrix (GPT-2's Conv1D). All rows but the
+/// Packs consecutive inputs' rows of a `[n_in][n_out]` matrix (GPT-2's `Conv1D`). All rows but the
 /// last call's must come in multiples of `WIDE`, and `n_in` tells which widths follow.
 pub fn pack_inputs(rows: &[f32], first: usize, n_in: usize, n_out: usize, into: &mut Vec<F32x4>) {
     let count = rows.len() / n_out;
@@ -188,9 +188,9 @@ pub fn pack_outputs(rows: &[f32], n_in: usize, into: &mut Vec<F32x4>) {
                 }
             });
             if wide {
-                interleave::<WIDE>(four, into)
+                interleave::<WIDE>(four, into);
             } else {
-                interleave::<NARROW>(four, into)
+                interleave::<NARROW>(four, into);
             }
         }
         start += if wide { WIDE } else { NARROW };

@@ -1,5 +1,10 @@
 //! Foreign bytes: damaged, hostile and ill-fitting checkpoints are refused with the right reason.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::ptr_arg,
+    clippy::needless_pass_by_value,
+    missing_docs
+)]
 
 mod common;
 
@@ -278,6 +283,18 @@ fn refuses_weights_that_are_not_finite_wherever_they_are() {
     }
 }
 
+/// The beginning of a file of some length.
+struct Vast(Vec<u8>, u64);
+impl Source for Vast {
+    fn len(&self) -> u64 {
+        self.1
+    }
+    fn read(&self, offset: u64, buf: &mut [u8]) {
+        let offset = offset as usize;
+        buf.copy_from_slice(&self.0[offset..offset + buf.len()]);
+    }
+}
+
 #[test]
 fn refuses_a_model_that_no_heap_holds() {
     let config = Config {
@@ -288,16 +305,6 @@ fn refuses_a_model_that_no_heap_holds() {
         n_layer: 1,
         ..golden_config("half")
     };
-    struct Vast(Vec<u8>, u64);
-    impl Source for Vast {
-        fn len(&self) -> u64 {
-            self.1
-        }
-        fn read(&self, offset: u64, buf: &mut [u8]) {
-            let offset = offset as usize;
-            buf.copy_from_slice(&self.0[offset..offset + buf.len()]);
-        }
-    }
     let mut header = serde_json::Map::new();
     let mut end = 0u64;
     let (n, inner) = (1024, 8);

@@ -1,6 +1,11 @@
 //! The tokenizer against the Python library, through the files of `tests/golden/tokenizer`, and
 //! against hostile files.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::ptr_arg,
+    clippy::needless_pass_by_value,
+    missing_docs
+)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! What the engine's tests share: the golden models, and checkpoints made up on the spot.
-#![allow(dead_code, clippy::unwrap_used, missing_docs)]
+#![allow(dead_code, clippy::unwrap_used, clippy::ptr_arg, missing_docs)]
 
 use std::fs;
 use std::path::PathBuf;
