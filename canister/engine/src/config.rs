@@ -10,7 +10,8 @@ use thiserror::Error;
 /// Longest `config.json` that is read.
 pub const MAX_BYTES: usize = 1 << 20;
 
-// Far above any GPT-2, and low enough that no product of two of them overflows 64 bits.
+// Far above any GPT-2, and low enough that no product of two of them overflows 64 bits, and that 64
+// rows of any matrix are read at once in far less than the 64 MiB that a bulk operation may move.
 const MAX_LAYERS: usize = 1_024;
 const MAX_WIDTH: usize = 1 << 17;
 const MAX_TOKENS: usize = 1 << 22;
@@ -186,7 +187,7 @@ impl Config {
         let n_inner = size(
             "n_inner",
             raw.n_inner.or(Some(4 * n_embd as u64)),
-            4 * MAX_WIDTH,
+            MAX_WIDTH,
         )?;
         if !n_embd.is_multiple_of(n_head) {
             return Err(ConfigError::HeadSize { n_embd, n_head });

@@ -8,6 +8,23 @@
 //!   [`Loader`] makes a [`Model`] of the two.
 //! - [`Session`] is one sequence with its key and value cache; [`Generation`] and [`Scoring`] run it.
 //! - [`Tokenizer`] stands beside them: the others see token ids only.
+//!
+//! ```
+//! use icgpt_engine::{Checkpoint, Config, Generation, Loader, Request, Source};
+//!
+//! fn answer(
+//!     config: &[u8],
+//!     file: &dyn Source,
+//!     request: Request,
+//! ) -> Result<Vec<u32>, Box<dyn std::error::Error>> {
+//!     let mut loader = Loader::new(Config::from_json(config)?, &Checkpoint::parse(file)?)?;
+//!     while !loader.step(file, &mut || true)? {}
+//!     let model = loader.finish()?;
+//!     let mut generation = Generation::new(&model, request)?;
+//!     while generation.run(&model, &mut || true).is_none() {}
+//!     Ok(generation.tokens().to_vec())
+//! }
+//! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::float_cmp))]
 

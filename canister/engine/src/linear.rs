@@ -33,7 +33,7 @@ impl Linear {
         weights: Vec<F32x4>,
         bias: Vec<F32x4>,
     ) -> Self {
-        debug_assert_eq!(weights.len(), packed_len(n_in, n_out));
+        debug_assert_eq!(weights.len() as u64, packed_len(n_in, n_out));
         Self {
             n_in,
             n_out,
@@ -83,8 +83,8 @@ impl Linear {
 }
 
 /// Vectors that a packed matrix takes.
-pub fn packed_len(n_in: usize, n_out: usize) -> usize {
-    padded(n_in) * (padded(n_out) / 4)
+pub fn packed_len(n_in: usize, n_out: usize) -> u64 {
+    padded(n_in) as u64 * (padded(n_out) as u64 / 4)
 }
 
 /// Where the weight of input `k` and output `o` lies, in floats, in a panel of `groups` × 4 outputs
@@ -258,7 +258,8 @@ mod tests {
     /// Both layouts, whole or in panels, equal the naive loop; padding stays zero.
     #[test]
     fn agrees_with_a_naive_loop() {
-        for (n_in, n_out) in SHAPES {
+        let small = (0..400).map(|i| (1 + i / 20, 1 + i % 20));
+        for (n_in, n_out) in small.chain(SHAPES) {
             let weight = |k: usize, o: usize| noise(1_000_000 + k * n_out + o);
             let by_input: Vec<f32> = (0..n_in * n_out)
                 .map(|i| weight(i / n_out, i % n_out))

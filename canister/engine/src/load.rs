@@ -75,7 +75,7 @@ impl Loader {
     /// [`LoadError::Mismatch`] names everything that is wrong; [`LoadError::TooLarge`].
     pub fn new(config: Config, checkpoint: &Checkpoint) -> Result<Loader, LoadError> {
         let parts = Plan::new(&config, checkpoint).all()?;
-        let vectors: u64 = parts.iter().map(|part| part.packed_len() as u64).sum();
+        let vectors: u64 = parts.iter().map(|part| part.packed_len()).sum();
         if vectors * 16 > MAX_BYTES {
             return Err(LoadError::TooLarge {
                 bytes: vectors * 16,
@@ -121,7 +121,7 @@ impl Loader {
     fn piece(&mut self, source: &dyn Source) -> Result<(), LoadError> {
         let part = &self.parts[self.packed.len()];
         if self.row == 0 {
-            let reserved = self.current.try_reserve_exact(part.packed_len());
+            let reserved = self.current.try_reserve_exact(part.packed_len() as usize);
             reserved.map_err(|_| LoadError::OutOfMemory {
                 tensor: part.name.clone(),
             })?;

@@ -97,11 +97,11 @@ pub(crate) struct Part {
 
 impl Part {
     /// Vectors that it takes when packed.
-    pub fn packed_len(&self) -> usize {
+    pub fn packed_len(&self) -> u64 {
         match self.layout {
             Layout::Inputs => packed_len(self.rows, self.columns),
             Layout::Outputs => packed_len(self.columns, self.rows),
-            Layout::Rows => self.rows * padded(self.columns) / 4,
+            Layout::Rows => self.rows as u64 * padded(self.columns) as u64 / 4,
         }
     }
 

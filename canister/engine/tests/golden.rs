@@ -16,6 +16,40 @@ fn greedy(prompt: Vec<u32>, max_new_tokens: usize, context: Context) -> Request 
     }
 }
 
+/// FNV-1a over the bits of all logits of the prompts. WebAssembly gives the same bits (a canister
+/// must), so a change of these numbers is a change of every model's answers: make it knowingly.
+const BITS: [u64; 8] = [
+    0x0dbf_cf94_570a_ea85,
+    0x587d_5dcb_f8aa_bb06,
+    0xf7c7_1e2e_989a_4501,
+    0x58ef_5c88_b79f_0ac7,
+    0xf9e7_5193_d5e0_67fd,
+    0x4195_0d04_42e8_b280,
+    0x240a_f592_ef4a_1099,
+    0xeb59_f34f_4961_e5f7,
+];
+
+#[test]
+fn bits_are_the_same_everywhere() {
+    let bits = GOLDEN.map(|name| {
+        let (model, expected) = (golden_model(name), golden_expected(name));
+        let mut session = Session::new(&model);
+        let mut hash = 0xcbf2_9ce4_8422_2325u64;
+        for token in ids(&expected["prompt"]) {
+            session.forward(&model, token, true).unwrap();
+            for byte in session
+                .logits()
+                .iter()
+                .flat_map(|logit| logit.to_le_bytes())
+            {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+        hash
+    });
+    assert_eq!(bits, BITS, "{bits:#x?}");
+}
+
 /// Logits of every position of the prompt. The bound is what rounding in another order explains,
 /// far below the 1e-3 that is promised.
 #[test]
