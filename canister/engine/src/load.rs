@@ -75,7 +75,7 @@ impl Loader {
     /// [`LoadError::Mismatch`] names everything that is wrong; [`LoadError::TooLarge`].
     pub fn new(config: Config, checkpoint: &Checkpoint) -> Result<Loader, LoadError> {
         let parts = Plan::new(&config, checkpoint).all()?;
-        let vectors: u64 = parts.iter().map(|part| part.packed_len()).sum();
+        let vectors: u64 = parts.iter().map(Part::packed_len).sum();
         if vectors * 16 > MAX_BYTES {
             return Err(LoadError::TooLarge {
                 bytes: vectors * 16,

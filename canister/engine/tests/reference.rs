@@ -163,7 +163,9 @@ impl Naive<'_> {
                 x.iter_mut().zip(projected).for_each(|(x, p)| *x += p);
                 let normed = self.norm(&(h.clone() + "ln_2"), x);
                 let mut hidden = self.linear(&(h.clone() + "mlp.c_fc"), &normed);
-                hidden.iter_mut().for_each(|v| *v = self.activation(*v));
+                for v in &mut hidden {
+                    *v = self.activation(*v);
+                }
                 let projected = self.linear(&(h.clone() + "mlp.c_proj"), &hidden);
                 x.iter_mut().zip(projected).for_each(|(x, p)| *x += p);
             }
