@@ -6,8 +6,9 @@ otherwise. What is installed is compared by its certified hash first, so a secon
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -26,6 +27,7 @@ Mode: TypeAlias = Literal["auto", "install", "reinstall", "upgrade"]
 MAX_WASM_BYTES: Final = 100 << 20
 ONE_MESSAGE_BYTES: Final = 1_900_000
 CHUNK_BYTES: Final = 1 << 20  # the platform's limit of a stored chunk
+LOCAL_CYCLES: Final = 10**16  # costs nothing where it is given, and lasts for 10 P instructions
 EMPTY_ARGUMENT: Final = b"DIDL\x00\x00"
 
 _DOING: Final = {"install": "Installing", "reinstall": "Reinstalling", "upgrade": "Upgrading"}
@@ -129,7 +131,12 @@ def deploy(
     action = _action(mode, installed, digest)
     if action != "none":
         say(f"{_DOING[action]} the code, {len(wasm) / 1e6:.1f} MB")
-        _install(agent, known, wasm, digest, action)
+        if action == "upgrade":
+            # A call of the old code that is still open must not be answered by the new code.
+            with _stopped(agent, known):
+                _install(agent, known, wasm, digest, action)
+        else:
+            _install(agent, known, wasm, digest, action)
         if agent.module_hash(known) != digest:
             raise IcgptError("the canister runs other code than was installed", "Deploy again.")
     public = False
@@ -168,11 +175,21 @@ def _create(agent: Agent, network: Network, say: Callable[[str], None]) -> bytes
         agent,
         "provisional_create_canister_with_cycles",
         _CREATE,
-        {"amount": None},
+        {"amount": LOCAL_CYCLES},
         effective,
         results=(_ID,),
     )
     return bytes(answer["canister_id"])
+
+
+@contextlib.contextmanager
+def _stopped(agent: Agent, canister: bytes) -> Iterator[None]:
+    """Stops a canister, which lets its open calls end, and starts it again in any case."""
+    _manage(agent, "stop_canister", _ID, {"canister_id": canister}, canister)
+    try:
+        yield
+    finally:
+        _manage(agent, "start_canister", _ID, {"canister_id": canister}, canister)
 
 
 def _install(agent: Agent, canister: bytes, wasm: bytes, digest: bytes, action: str) -> None:

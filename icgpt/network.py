@@ -130,7 +130,8 @@ def _launch(
         )
     if process.returncode == _EXIT_IN_USE:
         raise AlreadyRunningError(
-            f"another process works on {folder}", "Wait until it ends, or use --state-dir."
+            f"another process works on {folder}",
+            "Wait until it ends, or set ICGPT_STATE_DIR to another folder.",
         )
     said = log_file.read_bytes()[start_of_log:].decode(errors="replace").strip()
     raise LocalNetworkError(
@@ -249,7 +250,9 @@ def _locked(folder: Path) -> bool:
 def _answers(info: NetworkInfo) -> bool:
     """Tell whether the address is answered by the network that the file speaks of."""
     try:
-        answer = requests.get(f"{info.url}/api/v2/status", timeout=5)
+        with requests.Session() as session:
+            session.trust_env = False  # a proxy has no part in talking to this machine
+            answer = session.get(f"{info.url}/api/v2/status", timeout=5)
         document = cbor2.loads(answer.content)
         return isinstance(document, dict) and document.get("root_key") == info.root_key
     except (requests.RequestException, ValueError):

@@ -72,6 +72,10 @@ def upload(
         return Upload(0, 0, time.monotonic() - began, hashes, changed=False)
 
     states = model.files()
+    for kind, state in states.items():
+        if kind not in checkpoint.files and state.staged is not None:
+            # Left behind by another upload; it must not become part of this model.
+            model.clear(kind)
     sender = _Sender(model, checkpoint, report)
     for kind, file in checkpoint.files.items():
         sender.send(file, states[kind], hashes[kind])

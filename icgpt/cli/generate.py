@@ -149,9 +149,10 @@ def statistics(done: Completion, seconds: float, prompt_bytes: int) -> dict[str,
 
 def statistics_line(figures: dict[str, Any]) -> str:
     """The same in one line for people."""
+    unit = "characters" if figures["characters"] else "tokens"
+    speed = figures[unit] / figures["seconds"] if figures["seconds"] else 0.0
     return (
-        f"{figures['tokens']} tokens in {figures['seconds']:.1f} s "
-        f"({figures['tokens_per_second']:.1f} tokens/s), "
+        f"{figures[unit]} {unit} in {figures['seconds']:.1f} s ({speed:.1f} {unit}/s), "
         f"{count_text(figures['instructions_per_token'])} instructions per token; "
         f"on mainnet about {count_text(figures['mainnet_cycles'])} cycles "
         f"({figures['mainnet_usd']:.2g} USD)"

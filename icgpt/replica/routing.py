@@ -218,6 +218,7 @@ class Router:
             subnet_id=self.subnet_id,
             root_key=self.root_key,
             variables=record.settings.environment_variables,
+            timer=record.timer,
         )
 
     def closed(self, canister: bytes) -> Reject | None:

@@ -233,3 +233,40 @@ def test_an_upgrade_keeps_model_upload_and_roles(
     assert after == before
     info = canister.append("safetensors", b" goes on")
     assert info.sha256 == hashlib.sha256(b"half an upload goes on").digest()
+
+
+def tokenizer_of(vocabulary: str) -> bytes:
+    vocab = {character: i for i, character in enumerate(vocabulary)}
+    model = {"type": "BPE", "vocab": vocab, "merges": []}
+    return json.dumps({"version": "1.0", "model": model, "decoder": {"type": "Fuse"}}).encode()
+
+
+def test_model_and_tokenizer_are_replaced_together(
+    canister: ModelCanister, tiny: Path, tmp_path: Path
+) -> None:
+    (tiny / "tokenizer.json").write_bytes(tokenizer_of("abcdefghijk"))
+    with_model(canister, tiny)
+    assert canister.tokenize("ab").token_ids == [0, 1]
+
+    # The tokenizer waits, complete, for the weights it belongs to.
+    canister.append("tokenizer", tokenizer_of("kjihgfedcba"))
+    canister.store("tokenizer")
+    assert canister.tokenize("ab").token_ids == [0, 1]
+    weights = save(tiny_tensors(tiny_config(), seed=1))
+    put(canister, weights, json.dumps(tiny_config()).encode())
+    canister.setup_model()
+    assert canister.tokenize("ab").token_ids == [10, 9]
+
+    # A model without one doesn't inherit the tokenizer of another.
+    bare = write_model(tmp_path / "bare", tiny_config(), tiny_tensors(tiny_config(), seed=2))
+    with_model(canister, bare)
+    assert not canister.info().tokenizer
+    with pytest.raises(CanisterError, match="tokenizer"):
+        canister.tokenize("ab")
+
+
+def test_a_left_behind_tokenizer_joins_no_other_model(canister: ModelCanister, tiny: Path) -> None:
+    canister.append("tokenizer", tokenizer_of("abc"))
+    canister.store("tokenizer")
+    with_model(canister, tiny)
+    assert not canister.info().tokenizer

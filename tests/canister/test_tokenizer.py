@@ -66,5 +66,6 @@ def test_special_tokens(canister: ModelCanister) -> None:
 def test_unknown_ids_are_refused(canister: ModelCanister) -> None:
     from icgpt.errors import CanisterError
 
-    with pytest.raises(CanisterError, match="50260"):
-        canister.decode_each([50260])
+    for decode in (canister.decode_each, canister.decode):
+        with pytest.raises(CanisterError, match="50260"):
+            decode([464, 50260])

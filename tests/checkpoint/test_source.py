@@ -76,6 +76,18 @@ def test_a_sound_folder(tmp_path: Path) -> None:
     assert checkpoint.length == sum(one.stat().st_size for one in (tmp_path / "m").iterdir())
 
 
+def test_a_model_without_biases(tmp_path: Path) -> None:
+    def bare(name: str) -> bool:
+        return name.endswith(".bias") and not name.endswith(".attn.bias")
+
+    some = {name: one for name, one in tensors().items() if not bare(name)}
+    assert open_checkpoint(folder(tmp_path / "none", weights=some)).parameters > 0
+    # One that has some biases must have them all.
+    first = next(name for name in tensors() if bare(name))
+    with pytest.raises(CheckpointError, match=r"\.bias"):
+        open_checkpoint(folder(tmp_path / "one", weights=some | {first: tensors()[first]}))
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f2"])
 def test_forms_that_checkpoints_take(tmp_path: Path, dtype: str) -> None:
     prefixed = tensors("transformer.", dtype) | {"lm_head.weight": np.ones((3, 6), dtype)}

@@ -104,7 +104,7 @@ def test_the_whole_way(icgpt: Cli, tmp_path: Path) -> None:
 
     text = icgpt("generate", "ROMEO:", "-n", "30", "--seed", "3", "--stats")
     assert len(text) == 31
-    assert icgpt.err.startswith("30 tokens in ")
+    assert icgpt.err.startswith("30 characters in ")
     assert icgpt.err.count("\n") == 1
     for more in (["--no-stream"], ["--no-stream", "--no-template"]):
         assert icgpt("generate", "ROMEO:", "-n", "30", "--seed", "3", *more) == text

@@ -161,7 +161,14 @@ fn decode(ids: Vec<u32>) -> Result<Vec<String>, String> {
 
 #[ic_cdk::query]
 fn decode_batch(ids: Vec<u32>) -> Result<String, String> {
-    let decode = || -> Result<String, Error> { Ok(serving::tokenizer()?.decode(&ids, true)?) };
+    let decode = || -> Result<String, Error> {
+        let tokenizer = serving::tokenizer()?;
+        // The library passes over ids that it doesn't know.
+        match ids.iter().find(|&&id| tokenizer.token(id).is_none()) {
+            Some(&id) => Err(Error::UnknownToken(id)),
+            None => Ok(tokenizer.decode(&ids, true)?),
+        }
+    };
     decode().map_err(|error| error.to_string())
 }
 

@@ -90,7 +90,24 @@ fn check_vocabulary(tokenizer: &Tokenizer, vocab_size: usize) -> Result<(), Erro
     Ok(())
 }
 
-/// Builds the model of the uploaded files. The one before it answers until this one is complete.
+/// The uploaded tokenizer that is to go live with a model of this vocabulary, if there is one.
+fn staged_tokenizer(vocab_size: usize) -> Result<Option<Tokenizer>, Error> {
+    if !files::is_staged(Kind::Tokenizer) {
+        return Ok(None);
+    }
+    match files::candidate(Kind::Tokenizer) {
+        Ok((file, _)) => {
+            let tokenizer = Tokenizer::from_json(&file.bytes())?;
+            check_vocabulary(&tokenizer, vocab_size)?;
+            Ok(Some(tokenizer))
+        }
+        // Its upload is still under way; `setup_tokenizer` will come later.
+        Err(_) => Ok(None),
+    }
+}
+
+/// Builds the model of the uploaded files, with the uploaded tokenizer if that is complete. What
+/// was there before answers until all of it is ready; then it is replaced in one step.
 ///
 /// # Errors
 /// What is wrong with the files; then nothing has changed.
@@ -99,11 +116,8 @@ pub async fn set_up_model() -> Result<(), Error> {
     let (config, _) = files::candidate(Kind::Config)?;
     let config = Config::from_json(&config.bytes())?;
     let vocab_size = config.vocab_size;
-    if files::is_staged(Kind::Tokenizer)
-        && let Ok((staged, _)) = files::candidate(Kind::Tokenizer)
-    {
-        check_vocabulary(&Tokenizer::from_json(&staged.bytes())?, vocab_size)?;
-    }
+    let tokenizer = staged_tokenizer(vocab_size)?;
+    let new_weights = files::is_staged(Kind::Safetensors);
     let (weights, _) = files::candidate(Kind::Safetensors)?;
     let mut loader = loader(config, &weights)?;
 
@@ -120,8 +134,12 @@ pub async fn set_up_model() -> Result<(), Error> {
     let model = loader.finish()?;
 
     files::promote(&[Kind::Safetensors, Kind::Config]);
-    let stale = tokenizer().is_ok_and(|t| check_vocabulary(&t, vocab_size).is_err());
-    if stale {
+    if let Some(tokenizer) = tokenizer {
+        files::promote(&[Kind::Tokenizer]);
+        TOKENIZER.set(Some(Rc::new(tokenizer)));
+    } else if new_weights
+        || self::tokenizer().is_ok_and(|t| check_vocabulary(&t, vocab_size).is_err())
+    {
         // It belonged to the model before this one.
         files::retire(Kind::Tokenizer);
         TOKENIZER.set(None);
@@ -135,6 +153,7 @@ pub async fn set_up_model() -> Result<(), Error> {
 /// # Errors
 /// What is wrong with the file; then nothing has changed.
 pub fn set_up_tokenizer() -> Result<(), Error> {
+    files_may_change()?;
     let (file, _) = files::candidate(Kind::Tokenizer)?;
     let tokenizer = Tokenizer::from_json(&file.bytes())?;
     if let Ok(model) = model() {
