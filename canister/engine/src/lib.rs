@@ -1,8 +1,8 @@
 //! A GPT for small places: checkpoint in, token ids in, token ids out.
 //!
 //! The engine knows nothing of the Internet Computer. It runs wherever Rust does, and in WebAssembly
-//! with SIMD at about two metered instructions a multiplication. Long work is cut by the caller: what takes
-//! long asks a `may_continue` between its steps and goes on in a later call.
+//! with SIMD at fewer than two metered instructions a multiplication. Long work is cut by the caller:
+//! it asks a `may_continue` between its steps, and goes on in a later call.
 //!
 //! - [`Config`] reads `config.json`, [`Checkpoint`] the header of a safetensors file,
 //!   [`Loader`] makes a [`Model`] of the two.
