@@ -29,7 +29,7 @@ one character after the other, over a vocabulary of {vocab_size} characters.
 | text | {characters:,} characters, SHA-256 `{sha256}` |
 | split | first {train:,} characters train, last {validation:,} validate |
 | steps | {iterations:,}, best at {best_iteration:,} |
-| time | {minutes:.0f} minutes |
+| time | {minutes:.0f} minutes on {threads} CPU threads |
 
 Losses are those of the float16 weights in this folder, in contiguous windows of {n_ctx}
 characters, every character of the validation part but the first predicted once (for the
@@ -86,6 +86,7 @@ def card(name: str, command: str, corpus: Corpus, s: Settings, result: Result) -
         iterations=result.iterations,
         best_iteration=result.best_iteration,
         minutes=result.seconds / 60,
+        threads=result.threads,
         n_ctx=s.n_ctx,
         command=command,
         settings=f"Settings: {settings}.",

@@ -1,7 +1,7 @@
 """Write a trained model as the folder that `icgpt upload`, transformers and tokenizers read.
 
-model.safetensors holds float16: half the bytes of float32, and the loss changes in the fifth
-digit. Whatever reads it computes in float32 again.
+model.safetensors holds float16: half the bytes of float32, at a cost of about 0.00001 in the
+loss of the model in the box. Whatever reads it computes in float32 again.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ class Result:
     train_loss: float  # over as much text as the validation part has, from the start
     validation_loss: float
     seconds: float
+    threads: int
     interrupted: bool
     sample: str
 
@@ -200,6 +201,7 @@ def run(corpus: Corpus, s: Settings, folder: Path, watcher: Watcher) -> Result:
         train_loss=evaluate(model, corpus.train[: len(corpus.validation)], s.n_ctx),
         validation_loss=evaluate(model, corpus.validation, s.n_ctx),
         seconds=round(time.monotonic() - began, 1),
+        threads=torch.get_num_threads(),
         interrupted=stopped,
         sample="".join(corpus.alphabet[i] for i in sample(model, s, 400, 0.8)),
     )

@@ -38,7 +38,8 @@ class Settings:
 
 
 PRESETS: dict[str, Settings] = {
-    # The model in the box: 2.7 million parameters, 5.5 MB, about an hour on two CPU cores.
+    # The model in the box: 2.7 million parameters, 5.5 MB, an hour on two CPU cores,
+    # validation loss 1.4239.
     "shakespeare-char": Settings(
         n_layer=6,
         n_head=6,
