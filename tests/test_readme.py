@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, tiny_config, tiny_tensors, write_model
 from instruct import instruct_tokenizer
+from model_kit import ROOT, tiny_config, tiny_tensors, write_model
 
 README = (ROOT / "README.md").read_text()
 BIN = Path(sys.executable).parent

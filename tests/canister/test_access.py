@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import new_identity, target, with_model
+from model_kit import new_identity, target, with_model
 
 from icgpt import identity
 from icgpt.client import ModelCanister

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import tiny_config, tiny_tensors, with_model, write_model
+from model_kit import tiny_config, tiny_tensors, with_model, write_model
 from safetensors.numpy import save
 
 from icgpt.client import ModelCanister

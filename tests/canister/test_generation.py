@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import (
+from model_kit import (
     MakeCanister,
     tiny_config,
     tiny_tensors,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, MakeCanister, with_model
+from model_kit import GOLDEN, MakeCanister, with_model
 
 MODELS = sorted(path.parent.name for path in GOLDEN.glob("*/model.safetensors"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GOLDEN, ROOT, MakeCanister, tiny_config, tiny_tensors, write_model
+from model_kit import GOLDEN, ROOT, MakeCanister, tiny_config, tiny_tensors, write_model
 from ic.agent import Agent
 from ic.canister import Canister
 from ic.client import Client

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from conftest import MakeCanister
+from model_kit import MakeCanister
 from instruct import instruct_tokenizer
 from tokenizers import Tokenizer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import tiny_config, write_model
+from model_kit import tiny_config, write_model
 
 from icgpt import connect
 from icgpt.cli import run

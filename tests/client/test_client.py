@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 
 import pytest
-from conftest import target
 from fake_network import FakeNetwork
+from model_kit import target
 
 from icgpt import ModelCanister, connect
 from icgpt.agent import Agent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import target
+from model_kit import target
 
 from icgpt import deploy as room
 from icgpt.agent import Agent

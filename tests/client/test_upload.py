@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import tiny_config, tiny_tensors, write_model
+from model_kit import tiny_config, tiny_tensors, write_model
 
 from icgpt import upload as room
 from icgpt.checkpoint import Checkpoint, open_checkpoint
