@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from model_kit import GOLDEN, MakeCanister, with_model
+from model_kit import GOLDEN, ROOT, MakeCanister, with_model
+
+from icgpt.client import ModelCanister
 
 MODELS = sorted(path.parent.name for path in GOLDEN.glob("*/model.safetensors"))
 
@@ -38,6 +40,21 @@ def test_small_models(name: str, new_canister: MakeCanister) -> None:
         prompt, max_new_tokens=len(expected["slide"]), temperature=0, context="slide"
     )
     assert slid.token_ids == expected["slide"]
+
+
+def test_the_model_in_the_box(shakespeare: ModelCanister) -> None:
+    """Logits, greedy text and text past the context of the model as torch trained it."""
+    expected = json.loads((ROOT / "tests" / "train" / "golden.json").read_text())
+    ids = shakespeare.tokenize(expected["prompt"]).token_ids
+    assert ids == expected["prompt_ids"]
+    sequence = ids + expected["greedy_ids"]
+    for position, logits in expected["logits"].items():
+        got = shakespeare.logits(sequence[: int(position) + 1])
+        np.testing.assert_allclose(got, logits, atol=1e-3)
+    done = shakespeare.complete(expected["prompt"], max_new_tokens=64, temperature=0)
+    assert (done.token_ids, done.text) == (expected["greedy_ids"], expected["greedy_text"])
+    slid = shakespeare.complete(expected["prompt"], max_new_tokens=320, temperature=0)
+    assert (slid.token_ids, slid.text) == (expected["slide_ids"], expected["slide_text"])
 
 
 def test_gpt2_124m_shape(tmp_path: Path, new_canister: MakeCanister) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_kit import GOLDEN, ROOT, MakeCanister, tiny_config, tiny_tensors, write_model
 from ic.agent import Agent
 from ic.canister import Canister
 from ic.client import Client
+from model_kit import GOLDEN, ROOT, MakeCanister, tiny_config, tiny_tensors, write_model
 from tokenizers import Tokenizer, decoders, models
 
 from icgpt.identity import Identity

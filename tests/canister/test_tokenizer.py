@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from model_kit import MakeCanister
 from instruct import instruct_tokenizer
+from model_kit import MakeCanister
 from tokenizers import Tokenizer
 
 from icgpt.client import ModelCanister
