@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from icgpt import deploy
 from icgpt.client import ModelCanister
 from icgpt.connect import Network
 from icgpt.identity import Identity, load
 from icgpt.network import NetworkInfo
+from icgpt.project import Project
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -101,3 +104,13 @@ def write_model(
     (folder / "config.json").write_text(json.dumps(config))
     save_file(tensors or tiny_tensors(config), folder / "model.safetensors")
     return folder
+
+
+def upgrade(canister: ModelCanister, wasm: bytes, folder: Path) -> None:
+    """Upgrades a canister to the same code under another hash. `folder` is a scratch project."""
+    (folder / "dfx.json").write_text("{}")
+    agent = canister.agent
+    network = Network("local", agent.url, agent.root_key, None)
+    other = gzip.compress(gzip.decompress(wasm), 1)
+    done = deploy.deploy(agent, network, Project(folder), "model", other, "upgrade", canister.id)
+    assert done.action == "upgrade"

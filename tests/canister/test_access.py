@@ -95,6 +95,14 @@ def test_managers_come_and_go(stranger: ModelCanister, canister: ModelCanister) 
         stranger.append("config", b"{}")
 
 
+def test_anonymous_is_no_manager(canister: ModelCanister) -> None:
+    before = canister.access()
+    for add in (canister.add_manager, canister.add_authorized_principal):
+        with pytest.raises(RefusedError, match="public mode"):
+            add(b"\x04")
+    assert canister.access() == before
+
+
 def test_a_controller_needs_no_list(canister: ModelCanister, identity: Identity) -> None:
     canister.remove_manager(identity.principal)
     assert canister.access().managers == []

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from model_kit import tiny_config, tiny_tensors, with_model, write_model
+from model_kit import tiny_config, tiny_tensors, upgrade, with_model, write_model
 from safetensors.numpy import save
 
 from icgpt.client import ModelCanister
@@ -210,12 +210,6 @@ def test_a_better_upload_replaces_the_model(
 def test_an_upgrade_keeps_model_upload_and_roles(
     canister: ModelCanister, tiny: Path, wasm: bytes, tmp_path: Path
 ) -> None:
-    import gzip
-
-    from icgpt import deploy
-    from icgpt.connect import Network
-    from icgpt.project import Project
-
     with_model(canister, tiny)
     canister.set_public(True)
     canister.add_user(b"\x04")
@@ -223,12 +217,7 @@ def test_an_upgrade_keeps_model_upload_and_roles(
     canister.append("safetensors", b"half an upload")
     before = canister.info(), canister.files(), canister.access(), canister.infer([1, 2], 6, 0)
 
-    (tmp_path / "dfx.json").write_text("{}")
-    agent = canister.agent
-    network = Network("local", agent.url, agent.root_key, None)
-    other = gzip.compress(gzip.decompress(wasm), 1)  # the same code under another hash
-    done = deploy.deploy(agent, network, Project(tmp_path), "model", other, "upgrade", canister.id)
-    assert done.action == "upgrade"
+    upgrade(canister, wasm, tmp_path)
     after = canister.info(), canister.files(), canister.access(), canister.infer([1, 2], 6, 0)
     assert after == before
     info = canister.append("safetensors", b" goes on")

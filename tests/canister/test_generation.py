@@ -10,6 +10,7 @@ from model_kit import (
     MakeCanister,
     tiny_config,
     tiny_tensors,
+    upgrade,
     with_model,
     write_model,
 )
@@ -178,6 +179,7 @@ def test_a_sliding_context_takes_a_longer_prompt(model: ModelCanister) -> None:
         ([11], {}, "11"),
         ([1] * 65, {}, "64"),
         ([1], {"max_new_tokens": 0}, "token"),
+        ([1], {"max_new_tokens": 32_769}, "at most 32768"),
         ([1], {"temperature": float("nan")}, "temperature"),
         ([1], {"temperature": -1.0}, "temperature"),
         ([1], {"temperature": float("inf")}, "temperature"),
@@ -215,6 +217,31 @@ def test_a_job_can_be_cancelled(shakespeare: ModelCanister) -> None:
         pass
     assert progress.finish == "cancelled"
     assert len(progress.token_ids) < 20_000
+
+
+def test_no_more_than_eight_at_once(new_canister: MakeCanister) -> None:
+    model = with_model(new_canister(), "shakespeare-char")
+    jobs = [model.submit("A", max_new_tokens=30_000, temperature=1.0) for _ in range(8)]
+    for ask in (model.submit, model.complete):
+        with pytest.raises(CanisterError, match="8 generations are running"):
+            ask("B", max_new_tokens=1)
+    for job in jobs:
+        model.cancel(job)
+    while any(model.poll(job).finish is None for job in jobs):
+        pass
+    assert len(model.complete("B", max_new_tokens=1).token_ids) == 1
+
+
+def test_an_upgrade_ends_a_running_job_and_keeps_the_model(
+    new_canister: MakeCanister, wasm: bytes, tmp_path: Path
+) -> None:
+    model = with_model(new_canister(), "shakespeare-char")
+    before = model.generate("ROMEO:", 20, 0)
+    job = model.submit("A", max_new_tokens=30_000, temperature=1.0)
+    upgrade(model, wasm, tmp_path)
+    with pytest.raises(CanisterError, match="no such job"):
+        model.poll(job)
+    assert model.generate("ROMEO:", 20, 0) == before
 
 
 def test_unknown_jobs_are_refused(shakespeare: ModelCanister) -> None:

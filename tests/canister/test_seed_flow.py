@@ -85,7 +85,7 @@ def test_refusals_of_the_seed(seed_client: Canister) -> None:
 
 
 def test_authorized_principals(seed_client: Canister) -> None:
-    friend = "2vxsx-fae"
+    friend = to_text(b"friend")
     assert value(seed_client.is_principal_authorized(friend)) is False
     seed_client.add_authorized_principal(friend)
     assert value(seed_client.is_principal_authorized(friend)) is True

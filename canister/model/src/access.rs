@@ -3,6 +3,8 @@
 use candid::Principal;
 use ic_cdk::api::{is_controller, msg_caller};
 
+use crate::error::Error;
+use crate::reply;
 use crate::storage;
 use crate::types::Access;
 
@@ -101,9 +103,9 @@ pub fn install(installer: Principal) {
     storage::with(|storage| storage.managers.insert(installer));
 }
 
-#[ic_cdk::update(guard = "manager")]
+#[ic_cdk::update(guard = "manager", manual_reply = true)]
 fn add_authorized_principal(principal: Principal) {
-    add_manager(principal);
+    reply::nothing(insert_manager(principal));
 }
 
 #[ic_cdk::query]
@@ -111,9 +113,18 @@ fn is_principal_authorized(principal: Principal) -> bool {
     is_manager(&principal)
 }
 
-#[ic_cdk::update(guard = "manager")]
+#[ic_cdk::update(guard = "manager", manual_reply = true)]
 fn add_manager(principal: Principal) {
+    reply::nothing(insert_manager(principal));
+}
+
+/// Adds a manager, but never the anonymous principal: that would be everyone.
+fn insert_manager(principal: Principal) -> Result<(), Error> {
+    if principal == Principal::anonymous() {
+        return Err(Error::AnonymousManager);
+    }
     storage::with(|storage| storage.managers.insert(principal));
+    Ok(())
 }
 
 #[ic_cdk::update(guard = "manager")]

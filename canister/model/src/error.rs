@@ -54,6 +54,10 @@ pub enum Error {
     UnknownToken(u32),
     /// Too many generations at once.
     Busy(usize),
+    /// The anonymous principal can't be a manager.
+    AnonymousManager,
+    /// More new tokens than one request may ask for.
+    TooManyTokens(u32),
     /// No such job, or not this caller's.
     NoJob,
     /// A message to this canister itself failed.
@@ -113,6 +117,15 @@ impl fmt::Display for Error {
             Self::Limit(text) => f.write_str(text),
             Self::UnknownToken(id) => write!(f, "token id {id} is not in the vocabulary"),
             Self::Busy(n) => write!(f, "{n} generations are running: try again in a moment"),
+            Self::AnonymousManager => write!(
+                f,
+                "the anonymous principal can't be a manager, for anyone can call in its name: \
+                 to let everyone generate, switch public mode on"
+            ),
+            Self::TooManyTokens(most) => write!(
+                f,
+                "a request may ask for at most {most} new tokens: go on from its end in another one"
+            ),
             Self::NoJob => write!(f, "no such job, or it belongs to another caller"),
             Self::Platform(text) => write!(f, "the Internet Computer refused: {text}"),
         }

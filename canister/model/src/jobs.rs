@@ -21,6 +21,9 @@ use crate::types::{Completion, Finish, Options, Progress, Prompt};
 /// Generations that may run at once; each holds a KV cache.
 const MAX_RUNNING: usize = 8;
 
+/// New tokens that one request may ask for, so that none occupies its place for ever.
+const MAX_NEW_TOKENS: u32 = 32_768;
+
 /// Finished jobs that stay readable.
 const MAX_KEPT: usize = 64;
 
@@ -109,6 +112,10 @@ fn prompt_ids(prompt: &Prompt, model: &Model, template: bool) -> Result<Vec<u32>
 /// What is wrong with it, or why the canister can't take it now.
 pub async fn prepare(prompt: Prompt, options: Options, template: bool) -> Result<Prepared, Error> {
     let model = serving::model()?;
+    let max_new_tokens = options.max_new_tokens.unwrap_or(100);
+    if max_new_tokens > MAX_NEW_TOKENS {
+        return Err(Error::TooManyTokens(MAX_NEW_TOKENS));
+    }
     let seed = match options.seed {
         Some(seed) => seed,
         None => random::seed().await?,
@@ -122,7 +129,7 @@ pub async fn prepare(prompt: Prompt, options: Options, template: bool) -> Result
     let prompt_tokens = ids.len() as u32;
     let request = Request {
         prompt: ids,
-        max_new_tokens: options.max_new_tokens.unwrap_or(100) as usize,
+        max_new_tokens: max_new_tokens as usize,
         sampling: Sampling {
             temperature: options.temperature.unwrap_or(1.0),
             top_k: options.top_k,

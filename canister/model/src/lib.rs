@@ -10,6 +10,7 @@ mod files;
 mod jobs;
 mod own;
 mod random;
+mod reply;
 mod seed;
 mod serving;
 mod slices;

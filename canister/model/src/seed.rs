@@ -5,8 +5,6 @@
     reason = "Candid decodes arguments as owned values"
 )]
 
-use candid::CandidType;
-use ic_cdk::api::{msg_reject, msg_reply};
 use serde_bytes::ByteBuf;
 use std::marker::PhantomData;
 
@@ -14,43 +12,27 @@ use crate::access::{manager, user};
 use crate::error::Error;
 use crate::files::{self, Kind};
 use crate::jobs;
+use crate::reply;
 use crate::serving;
 use crate::types::{FileInfo, InferenceRecord, Options, Prompt, TokenIDsResult, TokenizerEncoding};
 
 /// `generate` takes no more, as in the seed.
 const MAX_GENERATED: u8 = 100;
 
-/// Answers a method whose result has no place for an error: the error becomes a reject.
-pub fn answer<T: CandidType>(result: Result<T, Error>) -> PhantomData<T> {
-    match result.map(|value| candid::encode_one(value)) {
-        Ok(Ok(bytes)) => msg_reply(bytes),
-        Ok(Err(error)) => msg_reject(error.to_string()),
-        Err(error) => msg_reject(error.to_string()),
-    }
-    PhantomData
-}
-
 fn append(kind: Kind, bytes: &[u8]) -> PhantomData<FileInfo> {
-    answer(serving::files_may_change().and_then(|()| files::append(kind, bytes)))
+    reply::value(serving::files_may_change().and_then(|()| files::append(kind, bytes)))
 }
 
 fn clear(kind: Kind) {
-    match serving::files_may_change() {
-        Ok(()) => {
-            files::clear(kind);
-            // No values, in Candid.
-            msg_reply(b"DIDL\0\0");
-        }
-        Err(error) => msg_reject(error.to_string()),
-    }
+    reply::nothing(serving::files_may_change().map(|()| files::clear(kind)));
 }
 
 fn store(kind: Kind) -> PhantomData<FileInfo> {
-    answer(serving::files_may_change().and_then(|()| files::store(kind)))
+    reply::value(serving::files_may_change().and_then(|()| files::store(kind)))
 }
 
 fn load(kind: Kind) -> PhantomData<FileInfo> {
-    answer(
+    reply::value(
         serving::check(kind)
             .and_then(|()| files::candidate(kind))
             .map(|(_, info)| info),
