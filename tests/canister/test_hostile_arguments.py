@@ -1,4 +1,4 @@
-"""Arguments that are small on the wire and endless to decode must not cost a canister its cycles."""
+"""Arguments that are small on the wire and endless to decode must not cost cycles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BOMB = b"DIDL\x01\x6d\x7f\x02\x71\x00" + b"\x01a" + unsigned_leb128(2**32 - 1)
 
 
 def test_a_bomb_in_an_extra_argument(shakespeare: ModelCanister) -> None:
-    with pytest.raises(RefusedError, match="(?i)quota|limit|cost"):
+    with pytest.raises(RefusedError, match=r"(?i)quota|limit|cost"):
         shakespeare.agent.query(shakespeare.id, "tokenize", BOMB)
 
 
