@@ -43,7 +43,7 @@ def call(project: Path, *arguments: str) -> str:
     done = subprocess.run(
         [str(ICP), "canister", "call", "-e", "local", "model", *arguments],
         cwd=project,
-        env=os.environ | {"HOME": str(project), "XDG_DATA_HOME": str(project / "data")},
+        env=os.environ | {"HOME": str(project), "DO_NOT_TRACK": "1", "RUST_BACKTRACE": "0"},
         capture_output=True,
         text=True,
         check=False,
@@ -54,7 +54,7 @@ def call(project: Path, *arguments: str) -> str:
 
 def test_the_seeds_calls(project: Path, shakespeare: ModelCanister) -> None:
     ids = shakespeare.infer([1, 2], 1, 0)
-    answer = call(project, "inference", "(vec {1; 2}, 1:nat8, 0:float64)")
+    answer = call(project, "inference", "(vec {1; 2}, 1:nat8, 0.0:float64)")
     assert f"vec {{ {ids[0]} : nat32 }}" in answer
     assert "Ok" in call(project, "generate", '("what is it?", 10:nat8, 0.2:float64)')
     assert "Err" in call(project, "generate", '("what is it?", 101:nat8, 0.2:float64)')
