@@ -129,10 +129,15 @@ class VerificationError(IcgptError):
 
 def _own_words(message: str) -> str:
     """What the canister said, without the platform's frame round it."""
-    for pattern in _FRAMES:
-        if (found := pattern.search(message)) is not None:
-            return found[1]
+    # The search takes the square of the length, and a canister may reject with megabytes.
+    if len(message) <= _MAX_FRAMED:
+        for pattern in _FRAMES:
+            if (found := pattern.search(message)) is not None:
+                return found[1]
     return message
+
+
+_MAX_FRAMED = 10_000
 
 
 _FRAMES = (

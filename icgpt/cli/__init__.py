@@ -12,13 +12,18 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
+from itertools import takewhile
 from typing import Any
 
 import click
 
 from icgpt import __version__
+from icgpt.cli.common import printable
 from icgpt.cli.help import Group
 from icgpt.errors import IcgptError
+
+MAX_SHOWN = 2000  # characters of an error: the words may be a stranger's
 
 # Name, module and function, and the line in `icgpt --help`: kept here so that help loads nothing.
 COMMANDS = {
@@ -47,13 +52,7 @@ class LazyGroup(Group):
         if cmd_name not in COMMANDS:
             return None
         module, function, _ = COMMANDS[cmd_name]
-        try:
-            command = getattr(import_module(module), function)
-        except ModuleNotFoundError as error:
-            raise IcgptError(
-                f"`icgpt {cmd_name}` needs the package '{error.name}'",
-                "For training, install it with: pip install 'icgpt[train]'",
-            ) from error
+        command = getattr(import_module(module), function)
         if not isinstance(command, click.Command):
             raise TypeError(f"{module}.{function} is no command")
         return command
@@ -81,7 +80,7 @@ def cli() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs a command line; its exit code. Errors are told here and nowhere else."""
-    as_json = "--json" in arguments
+    as_json = "--json" in takewhile(lambda argument: argument != "--", arguments)
     try:
         code = cli.main(list(arguments), prog_name="icgpt", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -92,35 +91,49 @@ def run(arguments: Sequence[str]) -> int:
         return _tell(_from_click(error), as_json)
     except IcgptError as error:
         return _tell(error.to_json(), as_json)
+    except OSError as error:
+        return _tell(_failed("failed", _from_system(error)), as_json)
     except (click.Abort, KeyboardInterrupt):
-        return _tell({"kind": "interrupted", "message": "interrupted", "exit_code": 1}, as_json)
-    except BrokenPipeError:
-        # Whoever read our output has gone; keep the interpreter from flushing into the void.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _tell(_failed("interrupted", "interrupted"), as_json)
 
 
 def _from_click(error: click.ClickException) -> dict[str, Any]:
     hint = None
     if isinstance(error, click.UsageError) and error.ctx is not None:
         hint = f"See: {error.ctx.command_path} --help"
-    return {
-        "kind": "usage" if error.exit_code == 2 else "failed",
-        "message": error.format_message().rstrip("."),
-        "hint": hint,
-        "exit_code": error.exit_code,
-    }
+    kind = "usage" if error.exit_code == 2 else "failed"
+    return _failed(kind, error.format_message(), hint, error.exit_code)
+
+
+def _from_system(error: OSError) -> str:
+    """What the operating system refused; its paths are those of our own files."""
+    words = error.strerror or str(error)
+    return words if error.filename is None else f"{error.filename}: {words}"
+
+
+def _failed(kind: str, message: str, hint: str | None = None, exit_code: int = 1) -> dict[str, Any]:
+    return {"kind": kind, "message": message, "hint": hint, "exit_code": exit_code}
 
 
 def _tell(error: dict[str, Any], as_json: bool) -> int:
-    if as_json:
-        click.echo(json.dumps({"error": error}, ensure_ascii=False))
+    message = " ".join(error["message"].split()).rstrip(".")
+    if len(message) > MAX_SHOWN:
+        message = message[:MAX_SHOWN] + "…"
     hint = error.get("hint")
-    line = f"{click.style('Error:', fg='red', bold=True)} {' '.join(error['message'].split())}"
-    click.echo(f"{line}. {hint}" if hint else line, err=True)
+    text = printable(f"{message}. {hint}" if hint else message)
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {text}", err=True)
+    if as_json:
+        try:
+            click.echo(json.dumps({"error": error}))
+        except BrokenPipeError:
+            # Whoever read our output has gone; keep the interpreter from flushing into the void.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return int(error["exit_code"])
 
 
 def main() -> None:
     """The entry point of the `icgpt` script."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # In a locale that lacks a character, show its number rather than fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))

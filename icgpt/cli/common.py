@@ -6,6 +6,7 @@ Options come from the environment too: ICGPT_NETWORK, ICGPT_CANISTER, ICGPT_IDEN
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from icgpt.project import Project
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+MAX_TEXT_BYTES = 2 << 20
 
 
 def json_option(function: F) -> F:
@@ -70,6 +73,54 @@ def calling_options(function: F) -> F:
     return function
 
 
+def drawing_options(tokens: int) -> Callable[[F], F]:
+    """How many tokens are written (`tokens` when left out), and how they are drawn."""
+    options = (
+        click.option(
+            "--stats",
+            is_flag=True,
+            help="Say on stderr how fast it was, and what it costs on mainnet.",
+        ),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**64 - 1),
+            metavar="N",
+            help="Draws again what this seed drew.",
+        ),
+        click.option(
+            "--top-k",
+            type=click.IntRange(1, 2**32 - 1),
+            metavar="K",
+            help="Draw from the likeliest K tokens only.",
+        ),
+        click.option(
+            "-t",
+            "--temperature",
+            type=float,
+            default=0.2,
+            show_default=True,
+            metavar="T",
+            help="How freely to draw; 0 always takes the likeliest token.",
+        ),
+        click.option(
+            "-n",
+            "--max-new-tokens",
+            type=click.IntRange(1, 2**32 - 1),
+            default=tokens,
+            show_default=True,
+            metavar="N",
+            help="How many tokens to write at most.",
+        ),
+    )
+
+    def add(function: F) -> F:
+        for option in options:
+            function = option(function)
+        return function
+
+    return add
+
+
 @contextmanager
 def opened(network: str | None, identity: str | None) -> Iterator[tuple[Agent, Network, Project]]:
     """An agent on a network, and the project that the current folder lies in."""
@@ -93,44 +144,73 @@ def opened_model(
         yield ModelCanister(agent, project.resolve(canister, target.name))
 
 
+# Control characters, and those that reverse the order of what is shown: a canister, a server or a
+# file's name must not move the cursor, recolour the screen or disguise what stands on it.
+# Surrogates stand for the bytes of an argument that is no UTF-8, and can't be written at all.
+_STEERING = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
+} | {
+    code: f"\\u{code:04x}"
+    for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000))
+}
+
+
+def printable(text: str) -> str:
+    """A foreign text with everything made visible that would steer a terminal."""
+    return text.translate(_STEERING)
+
+
+def show(text: str, newline: bool = True) -> None:
+    """Prints a text as the answer: as it is, but made harmless where a terminal reads it."""
+    to_people = sys.stdout is not None and sys.stdout.isatty()
+    # Without `color`, click takes escape sequences out of what goes into a pipe.
+    click.echo(printable(text) if to_people else text, nl=newline, color=True)
+
+
 def answer(as_json: bool, value: Any, text: str) -> None:
     """Prints the answer: `value` as JSON, or `text` for people."""
-    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False) if as_json else text)
+    # Plain ASCII: it can be written in every locale, and holds nothing that steers a terminal.
+    if as_json:
+        click.echo(json.dumps(value, allow_nan=False))
+    else:
+        show(text)
 
 
 def say(text: str) -> None:
     """Tells people what happens; never part of the answer."""
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
 
 
 def bytes_text(count: float) -> str:
     """A number of bytes for people."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} GB"
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    for size, unit in ((1e6, "kB"), (1e9, "MB")):
+        if count < 0.99995 * size:  # what would be rounded to 1000.0 belongs to the next unit
+            return f"{1000 * count / size:.1f} {unit}"
+    return f"{count / 1e9:.2f} GB"
 
 
 def count_text(count: float) -> str:
     """A large number for people: 12.3 million."""
     for size, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
-        if count >= size:
+        if count >= 0.9995 * size:  # what would be rounded to 1000 belongs to the next word
             return f"{count / size:.3g} {word}"
     return f"{count:,.0f}"
 
 
 def read_text(text: str | None) -> str:
     """A text argument; "-", or nothing while something is piped in, is stdin."""
-    import sys
-
-    if text is None and sys.stdin.isatty():
+    if text is None and (sys.stdin is None or sys.stdin.isatty()):
         raise click.UsageError("Missing argument 'TEXT'; '-' reads it from stdin.")
     if text is not None and text != "-":
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise click.UsageError("TEXT is not UTF-8.") from error
         return text
-    limit = 2 << 20
-    data = sys.stdin.buffer.read(limit + 1)
-    if len(data) > limit:
+    data = b"" if sys.stdin is None else sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
         raise click.UsageError("The text on stdin is larger than a message may be (2 MiB).")
     try:
         return data.decode().removesuffix("\n")

@@ -66,9 +66,9 @@ def deploy(
     except ValueError as error:
         raise UsageError(str(error)) from error
     module = room.read_wasm(room.find_wasm(find(), wasm))
-    if network == "ic" and identity is None:
-        raise UsageError("on mainnet a key of yours is needed", "Name it with --identity PEM.")
     with opened(network, identity) as (agent, target, project):
+        if target.mainnet and identity is None:
+            raise UsageError("on mainnet a key of yours is needed", "Name it with --identity PEM.")
         done = room.deploy(
             agent, target, project, canister, module, cast("room.Mode", mode), given, say
         )

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from icgpt.cli.common import answer, calling_options, count_text, opened_model, read_text, say
+from icgpt.cli.common import (
+    answer,
+    calling_options,
+    count_text,
+    drawing_options,
+    opened_model,
+    read_text,
+    say,
+    show,
+)
 from icgpt.cli.help import Command
 from icgpt.results import Completion
 
@@ -24,30 +33,7 @@ if TYPE_CHECKING:
     ],
 )
 @click.argument("text", required=False)
-@click.option(
-    "-n",
-    "--max-new-tokens",
-    type=click.IntRange(1),
-    default=10,
-    show_default=True,
-    metavar="N",
-    help="How many tokens to write at most.",
-)
-@click.option(
-    "-t",
-    "--temperature",
-    type=float,
-    default=0.2,
-    show_default=True,
-    metavar="T",
-    help="How freely to draw; 0 always takes the likeliest token.",
-)
-@click.option(
-    "--top-k", type=click.IntRange(1), metavar="K", help="Draw from the likeliest K tokens only."
-)
-@click.option(
-    "--seed", type=click.IntRange(0), metavar="N", help="Draws again what this seed drew."
-)
+@drawing_options(tokens=10)
 @click.option(
     "--context",
     type=click.Choice(["stop", "slide"]),
@@ -58,9 +44,6 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--stream/--no-stream", default=True, show_default=True, help="Print while it is written."
-)
-@click.option(
-    "--stats", is_flag=True, help="Say on stderr how fast it was, and what it costs on mainnet."
 )
 @calling_options
 def generate(
@@ -98,7 +81,7 @@ def generate(
         else:
             done = model.complete(prompt, **options)
             if not as_json:
-                click.echo(_text(done))
+                show(done.text or "")
         seconds = time.monotonic() - began
     figures = statistics(done, seconds, len(prompt.encode()))
     if as_json:
@@ -108,25 +91,18 @@ def generate(
 
 
 def _stream(model: ModelCanister, prompt: str, options: dict[str, Any]) -> Completion:
-    """Prints the pieces as they come; Ctrl-C ends the job too."""
+    """Prints the pieces as they come; Ctrl-C or a reader that goes away ends the job."""
     job = model.stream(prompt, **options)
     try:
         for piece in job:
-            click.echo(_text(piece), nl=False)
-    except KeyboardInterrupt:
+            show(piece.text or "", newline=False)
+    except (KeyboardInterrupt, BrokenPipeError):
         job.cancel()
         raise
     finally:
         if job.completion.token_ids:
             click.echo()
     return job.completion
-
-
-def _text(piece: Completion) -> str:
-    """A piece's text; its ids, when the model has no tokenizer."""
-    if piece.text is not None:
-        return piece.text
-    return "".join(f"{one} " for one in piece.token_ids)
 
 
 def statistics(done: Completion, seconds: float, prompt_bytes: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from icgpt.cli.common import answer, calling_options, opened_model, say
+from icgpt.cli.common import answer, calling_options, drawing_options, opened_model, say
 from icgpt.cli.help import Command
 
 
@@ -15,33 +15,7 @@ from icgpt.cli.help import Command
     examples=["icgpt infer 1 2 -n 1 -t 0.2", "icgpt infer 10919 318 262 3139 -n 5 -t 0 --json"],
 )
 @click.argument("token_ids", nargs=-1, required=True, type=click.IntRange(0, 2**32 - 1))
-@click.option(
-    "-n",
-    "--max-new-tokens",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="How many tokens to write at most.",
-)
-@click.option(
-    "-t",
-    "--temperature",
-    type=float,
-    default=0.2,
-    show_default=True,
-    metavar="T",
-    help="How freely to draw; 0 always takes the likeliest token.",
-)
-@click.option(
-    "--top-k", type=click.IntRange(1), metavar="K", help="Draw from the likeliest K tokens only."
-)
-@click.option(
-    "--seed", type=click.IntRange(0), metavar="N", help="Draws again what this seed drew."
-)
-@click.option(
-    "--stats", is_flag=True, help="Say on stderr how fast it was, and what it costs on mainnet."
-)
+@drawing_options(tokens=1)
 @calling_options
 def infer(
     token_ids: tuple[int, ...],

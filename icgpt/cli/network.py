@@ -94,7 +94,9 @@ def reset(yes: bool, as_json: bool) -> None:
     from icgpt import network as room
 
     state = room.default_state_dir()
-    if not yes and not as_json:
+    if not yes and as_json:
+        raise click.UsageError("With --json nobody is asked: say --yes.")
+    if not yes:
         click.confirm(
             f"Remove all canisters of the local network in {state}?", abort=True, err=True
         )
