@@ -22,6 +22,7 @@ from icgpt.errors import (
     IcgptError,
     NetworkError,
     RejectedError,
+    UsageError,
     VerificationError,
 )
 from icgpt.identity import Identity, anonymous
@@ -32,6 +33,8 @@ EXPIRY_SECONDS: Final = 240  # of the five minutes that the platform allows, for
 SYNC_SECONDS: Final = 40.0  # the synchronous endpoint answers or says 202 within about 10
 QUERY_SECONDS: Final = 60.0
 UPDATE_SECONDS: Final = 600.0
+# Of the 2 MiB that a message may have, less what signature and names take.
+MAX_ARGUMENT_BYTES: Final = (2 << 20) - 2048
 _MAX_KEYED_SUBNETS: Final = 16
 _ED25519_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")
 
@@ -169,6 +172,11 @@ class Agent:
     def _content(
         self, kind: str, canister: bytes, method: str, arg: bytes, **more: Any
     ) -> dict[str, Any]:
+        if len(arg) > MAX_ARGUMENT_BYTES:
+            raise UsageError(
+                f"the argument of '{method}' has {len(arg):,} bytes; a message holds 2 MiB",
+                "Send less at once.",
+            )
         return {
             "request_type": kind,
             "sender": self.identity.principal,

@@ -229,7 +229,7 @@ def decode_cbor(data: bytes, what: str) -> Any:
         raise VerificationError(f"{what} has {len(data):,} bytes, more than anyone may send")
     try:
         return cbor2.loads(data)
-    except (cbor2.CBORDecodeError, RecursionError, ValueError, TypeError, OverflowError) as error:
+    except (cbor2.CBORDecodeError, RecursionError, ValueError, TypeError, ArithmeticError) as error:
         raise VerificationError(f"{what} is not valid CBOR: {error}") from error
 
 

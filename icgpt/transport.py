@@ -25,7 +25,9 @@ _MAY_PASS: Final = (
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
 )
-_CBOR: Final = {"Content-Type": "application/cbor"}
+# Packed answers are neither asked for nor read: a few bytes can unpack to gigabytes.
+_PLAIN: Final = {"Accept-Encoding": "identity"}
+_CBOR: Final = {**_PLAIN, "Content-Type": "application/cbor"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Transport:
             try:
                 answer, wait = self._once(method, path, body, read_seconds)
             except requests.RequestException as error:
-                if not isinstance(error, _MAY_PASS) or _refused(error):
+                if not isinstance(error, _MAY_PASS) or _refused(error) or _untrusted(error):
                     raise self._unreachable(error) from error
                 fault, wait = error, None
             else:
@@ -95,11 +97,13 @@ class Transport:
             method,
             self.url + path,
             data=body,
-            headers=_CBOR if body is not None else None,
+            headers=_CBOR if body is not None else _PLAIN,
             timeout=(CONNECT_SECONDS, read_seconds),
             stream=True,
             allow_redirects=False,
         ) as response:
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise NetworkError(f"{self.url} sent a compressed answer, unasked")
             parts, size = [], 0
             for part in response.iter_content(1 << 20):
                 parts.append(part)
@@ -111,6 +115,11 @@ class Transport:
             return Answer(response.status_code, b"".join(parts)), seconds
 
     def _unreachable(self, error: Exception) -> NetworkError:
+        if _untrusted(error):
+            return NetworkError(
+                f"the TLS certificate of {self.url} does not hold",
+                "Is it the right address? Someone may be answering in its place.",
+            )
         return NetworkError(
             f"{self.url} doesn't answer ({_reason(error)})",
             "Is the network running? For the local one: icgpt network start",
@@ -132,6 +141,11 @@ def _refused(error: Exception) -> bool:
             inner = seen.__cause__ or seen.__context__
         seen = inner
     return False
+
+
+def _untrusted(error: Exception) -> bool:
+    """Whether the other side could not show that it is who it should be."""
+    return isinstance(error, requests.exceptions.SSLError)
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""An Internet Computer of a hundred lines, whose faults a test can choose.
+"""A small Internet Computer, whose faults a test can choose.
 
 It signs certificates and query answers like the real one, with keys made from fixed bytes. `faults`
 holds functions that look at a request's path and may answer in its place, or spoil the answer.
@@ -101,6 +101,7 @@ class FakeNetwork:
     polls: int = 0
     faults: list[Callable[[str, bytes], tuple[int, bytes] | None]] = field(default_factory=list)
     spoil: Callable[[str, bytes], bytes] = lambda path, body: body
+    headers: dict[str, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.time
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     done: dict[bytes, Any] = field(default_factory=dict)
@@ -118,7 +119,7 @@ class FakeNetwork:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self.answer(200, cbor2.dumps({"root_key": ROOT.key}))
+                self.answer(200, fake.spoil(self.path, cbor2.dumps({"root_key": ROOT.key})))
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -137,6 +138,8 @@ class FakeNetwork:
             def answer(self, status: int, body: bytes) -> None:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
+                for name, value in fake.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body)
 

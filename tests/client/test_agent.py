@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import time
+import zlib
 
 import cbor2
 import pytest
+import requests
 from fake_network import CANISTER, ROOT, SUBNET, FakeNetwork
 
 from icgpt.agent import Agent, fetch_root_key, hash_of_map
-from icgpt.errors import CallTimeoutError, NetworkError, RejectedError, VerificationError
+from icgpt.errors import (
+    CallTimeoutError,
+    NetworkError,
+    RejectedError,
+    UsageError,
+    VerificationError,
+)
 from icgpt.identity import Identity, anonymous, from_pem
 from icgpt.principal import to_text
 
@@ -225,25 +234,70 @@ def test_an_unsigned_query() -> None:
 
 
 def test_a_query_signed_by_a_stranger() -> None:
-    with FakeNetwork() as network, agent(network) as one:
-        network.node_id = b"stranger" + b"\x02"
-        kept = network.node_key
-        network.node_key = kept
+    def spoil(path: str, body: bytes) -> bytes:
+        return body.replace(b"a-member", b"stranger") if path.endswith("query") else body
 
-        def spoil(path: str, body: bytes) -> bytes:
-            return body.replace(b"stranger", b"nobodies") if path.endswith("query") else body
-
-        network.spoil = spoil
+    with FakeNetwork(spoil=spoil) as network, agent(network) as one:
+        network.node_id = b"a-member" + b"\x02"
         with pytest.raises(VerificationError, match="outside"):
             one.query(CANISTER, "echo", b"1")
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", cbor2.dumps(7), cbor2.dumps({"status": "odd"})])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        cbor2.dumps(7),
+        cbor2.dumps({"status": "odd"}),
+        cbor2.dumps(cbor2.CBORTag(4, [1, "a"])),  # a decimal fraction of a letter
+        cbor2.dumps(cbor2.CBORTag(5, [2**62, 1])),  # a number of 10^18 digits
+        cbor2.dumps({"certificate": cbor2.dumps(cbor2.CBORTag(4, [1, "a"]))}),
+    ],
+)
 def test_answers_that_are_none(body: bytes) -> None:
     with FakeNetwork(spoil=lambda path, _: body) as network, agent(network) as one:
         for call in (one.update, one.query):
             with pytest.raises((NetworkError, VerificationError)):
                 call(CANISTER, "echo", b"1")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_an_answer_that_unpacks_to_gigabytes(coding: str) -> None:
+    bomb = (gzip.compress if coding == "gzip" else zlib.compress)(bytes(1 << 20), 9)
+    with FakeNetwork(spoil=lambda path, _: bomb, headers={"Content-Encoding": coding}) as network:
+        with agent(network) as one, pytest.raises(NetworkError, match="compressed"):
+            one.query(CANISTER, "echo", b"1")
+        with pytest.raises(NetworkError, match="compressed"):
+            fetch_root_key(network.url)
+
+
+def test_a_tls_certificate_that_does_not_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def refuse(*arguments: object, **more: object) -> None:
+        asked.append(arguments)
+        raise requests.exceptions.SSLError("self-signed certificate")
+
+    monkeypatch.setattr(requests.Session, "request", refuse)
+    with (
+        Agent("https://example.org", ROOT.key) as one,
+        pytest.raises(NetworkError, match="TLS certificate") as caught,
+    ):
+        one.query(CANISTER, "echo", b"1")
+    assert "network start" not in (caught.value.hint or "")
+    assert len(asked) == 1
+
+
+def test_what_no_message_holds_is_not_sent() -> None:
+    with FakeNetwork() as network, agent(network) as one:
+        for call in (one.update, one.query):
+            with pytest.raises(UsageError, match="2 MiB"):
+                call(CANISTER, "echo", bytes(2 << 20))
+        assert one.update(CANISTER, "echo", bytes(2_000_000)) == bytes(2_000_000)
+    assert len(network.requests) == 1
 
 
 def test_the_root_key_of_a_local_network() -> None:
