@@ -7,77 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from model_kit import tiny_config, write_model
+from cli_kit import ALPHABET, WASM, Cli, characters
 
 from icgpt import connect
-from icgpt.cli import run
 from icgpt.network import NetworkInfo
-
-ROOT = Path(__file__).resolve().parents[2]
-WASM = ROOT / "canister" / "build" / "model.wasm.gz"
-ALPHABET = "\n !',-.:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
-
-def characters(folder: Path) -> Path:
-    """A tiny model of characters, with its tokenizer."""
-    vocab = {character: place for place, character in enumerate(ALPHABET)}
-    write_model(folder, tiny_config(vocab_size=len(vocab), icgpt={"context": "slide"}))
-    words = {
-        "version": "1.0",
-        "decoder": {"type": "Fuse"},
-        "model": {"type": "BPE", "vocab": vocab, "merges": []},
-    }
-    (folder / "tokenizer.json").write_text(json.dumps(words))
-    return folder
-
-
-class Cli:
-    """Runs commands in a project folder."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder = folder
-        self.capsys = capsys
-        self.err = ""
-
-    def __call__(self, *arguments: str, code: int = 0) -> str:
-        self.capsys.readouterr()
-        found = run(arguments)
-        said = self.capsys.readouterr()
-        self.err = said.err
-        assert found == code, said.err
-        return said.out
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        return json.loads(self(*arguments, "--json", code=code))
-
-
-@pytest.fixture
-def icgpt(
-    local: NetworkInfo,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Cli:
-    """The command line in a fresh project on the local network."""
-    for name in ("NETWORK", "CANISTER", "IDENTITY"):
-        monkeypatch.delenv(f"ICGPT_{name}", raising=False)
-    monkeypatch.setenv("ICGPT_CONFIG_DIR", str(tmp_path / "config"))
-    monkeypatch.setenv("ICGPT_STATE_DIR", str(local.state_dir))
-    project = tmp_path / "project"
-    project.mkdir()
-    (project / "dfx.json").write_text("{}")
-    monkeypatch.chdir(project)
-    return Cli(project, capsys)
-
-
-@pytest.fixture
-def deployed(icgpt: Cli) -> Cli:
-    """With a canister that has no model."""
-    icgpt("deploy", "--wasm", str(WASM))
-    return icgpt
 
 
 def test_the_whole_way(icgpt: Cli, tmp_path: Path) -> None:

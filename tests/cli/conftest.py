@@ -1,0 +1,36 @@
+"""A project on the local network, for the tests of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_kit import WASM, Cli
+
+from icgpt.network import NetworkInfo
+
+
+@pytest.fixture
+def icgpt(
+    local: NetworkInfo,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Cli:
+    """The command line in a fresh project on the local network."""
+    for name in ("NETWORK", "CANISTER", "IDENTITY"):
+        monkeypatch.delenv(f"ICGPT_{name}", raising=False)
+    monkeypatch.setenv("ICGPT_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("ICGPT_STATE_DIR", str(local.state_dir))
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "dfx.json").write_text("{}")
+    monkeypatch.chdir(project)
+    return Cli(project, capsys)
+
+
+@pytest.fixture
+def deployed(icgpt: Cli) -> Cli:
+    """With a canister that has no model."""
+    icgpt("deploy", "--wasm", str(WASM))
+    return icgpt
