@@ -24,6 +24,7 @@ from icgpt.errors import (
     RejectedError,
     UsageError,
     VerificationError,
+    no_such_canister,
 )
 from icgpt.identity import Identity, anonymous
 from icgpt.principal import to_text
@@ -387,7 +388,7 @@ def _http_error(url: str, answer: Answer) -> IcgptError:
     hint = None
     if answer.status == 400 and "canister_not_found" in text:
         # Mainnet's gateways know which canisters there are, and say so instead of the subnet.
-        return RejectedError("there is no such canister on this network", 3, "IC0301")
+        return no_such_canister(url)
     if "expir" in text.lower():
         hint = "Check this machine's clock."
     elif answer.status in (429, 503):

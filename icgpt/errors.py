@@ -120,11 +120,25 @@ class RejectedError(RefusedError):
         }
 
 
+def no_such_canister(network: str) -> RejectedError:
+    """What the platform says to a call on a canister that it doesn't have."""
+    return RejectedError(f"there is no such canister on '{network}'", 3, "IC0301")
+
+
 class VerificationError(IcgptError):
     """A signature, a certificate or its age does not hold: the answer is not to be trusted."""
 
     exit_code = 5
     kind = "verification"
+
+
+def quoted(value: object) -> str:
+    """A foreign value for a message: in quotes, escaped, and short."""
+    text = repr(value)
+    return text if len(text) <= _MAX_QUOTED else text[: _MAX_QUOTED - 1] + "…"
+
+
+_MAX_QUOTED = 80
 
 
 def _own_words(message: str) -> str:

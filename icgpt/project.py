@@ -56,12 +56,17 @@ class Project:
         except ValueError as error:
             malformed = error
         if not _NAME.fullmatch(name_or_id):
-            raise UnknownCanisterError(f"'{name_or_id}' is neither a name nor a canister id")
+            raise UnknownCanisterError(
+                f"'{name_or_id}' is neither a name nor a canister id",
+                "Give a name that the project knows, such as model, or an id.",
+            )
         found = self.lookup(name_or_id, network)
         if found is not None:
             return found
         if _ID.fullmatch(name_or_id):
-            raise UnknownCanisterError(str(malformed))
+            raise UnknownCanisterError(
+                str(malformed), "Compare it with the id that `icgpt deploy` printed."
+            )
         raise UnknownCanisterError(
             f"no canister '{name_or_id}' is known on the network '{network}'",
             "Create it with: icgpt deploy"

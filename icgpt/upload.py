@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from icgpt.checkpoint import Checkpoint, SourceFile, hash_file
+from icgpt.checkpoint.safetensors import READABLE
 from icgpt.client import ModelCanister
 from icgpt.errors import CheckpointError, NetworkError, RefusedError, UploadError
 from icgpt.results import FileInfo, FileState
@@ -186,9 +187,11 @@ def _pieces(
             while place < file.length:
                 data = source.read(min(CHUNK_BYTES, file.length - place))
                 if not data:
-                    raise CheckpointError(f"{file.path} grew shorter while it was sent")
+                    raise CheckpointError(
+                        f"{file.path} grew shorter while it was sent", "Try again."
+                    )
                 digest.update(data)
                 place += len(data)
                 yield data, place, digest.digest()
     except OSError as error:
-        raise CheckpointError(f"can't read {file.path}: {error.strerror}") from error
+        raise CheckpointError(f"can't read {file.path}: {error.strerror}", READABLE) from error

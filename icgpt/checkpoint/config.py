@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from icgpt.checkpoint.safetensors import Tensor
-from icgpt.errors import CheckpointError
+from icgpt.errors import CheckpointError, quoted
 
 MAX_CONFIG_BYTES: Final = 1 << 20
 # The engine's own limits.
@@ -38,28 +38,32 @@ class Config:
 def parse_config(data: bytes) -> Config:
     """Reads config.json; CheckpointError says which key is missing or wrong."""
     if len(data) > MAX_CONFIG_BYTES:
-        raise CheckpointError(f"config.json has {len(data):,} bytes, too many for what it is")
+        raise CheckpointError(
+            f"config.json has {len(data):,} bytes, too many for what it is", _COMPLETE
+        )
     try:
         raw = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"config.json is not valid JSON: {error}") from error
+        raise CheckpointError(f"config.json is not valid JSON: {error}", _COMPLETE) from error
     if not isinstance(raw, dict):
-        raise CheckpointError("config.json is no JSON object")
+        raise CheckpointError("config.json is no JSON object", _COMPLETE)
     family = raw.get("model_type", "gpt2")
     if family != "gpt2":
         raise CheckpointError(
-            f"config.json is of a {family!r} model", "The canister runs GPT-2 models (gpt2)."
+            f"config.json is of a {quoted(family)} model", "The canister runs GPT-2 models (gpt2)."
         )
     activation = raw.get("activation_function", "gelu_new")
     if activation not in ACTIVATIONS:
         raise CheckpointError(
-            f"config.json asks for the activation {activation!r}",
+            f"config.json asks for the activation {quoted(activation)}",
             f"Known ones: {', '.join(ACTIVATIONS)}.",
         )
     n_embd = _size(raw, "n_embd", MAX_WIDTH)
     n_head = _size(raw, "n_head", MAX_WIDTH)
     if n_embd % n_head:
-        raise CheckpointError(f"config.json: n_embd {n_embd} can't be shared by {n_head} heads")
+        raise CheckpointError(
+            f"config.json: n_embd {n_embd} can't be shared by {n_head} heads", _COMPLETE
+        )
     context = next((key for key in _CONTEXT_KEYS if raw.get(key) is not None), None)
     if context is None:
         raise CheckpointError("config.json has no n_positions (or n_ctx)", _COMPLETE)
@@ -78,6 +82,7 @@ def parse_config(data: bytes) -> Config:
 
 
 _COMPLETE = "Use the config.json that belongs to the model."
+_OURS = "Correct it, or leave it out."
 
 
 def _size(raw: dict[str, Any], key: str, most: int) -> int:
@@ -97,9 +102,9 @@ def _check_extras(extras: Any) -> None:
     if extras is None:
         return
     if not isinstance(extras, dict):
-        raise CheckpointError('config.json: "icgpt" is no object')
+        raise CheckpointError('config.json: "icgpt" is no object', _OURS)
     if extras.get("context", "stop") not in ("stop", "slide"):
-        raise CheckpointError('config.json: icgpt.context must be "stop" or "slide"')
+        raise CheckpointError('config.json: icgpt.context must be "stop" or "slide"', _OURS)
 
 
 def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
@@ -148,19 +153,19 @@ def check_tensors(config: Config, tensors: dict[str, Tensor]) -> list[Tensor]:
             continue
         if tensor.shape != shape:
             raise CheckpointError(
-                f"tensor {name!r} has the shape {_show(tensor.shape)}; by config.json it must be "
+                f"tensor '{name}' has the shape {_show(tensor.shape)}; by config.json it must be "
                 f"{_show(shape)}",
                 "config.json and model.safetensors must belong to the same model.",
             )
         if tensor.dtype not in DTYPES:
             raise CheckpointError(
-                f"tensor {name!r} has the type {tensor.dtype}", f"Known: {', '.join(DTYPES)}."
+                f"tensor '{name}' has the type {tensor.dtype}", f"Known: {', '.join(DTYPES)}."
             )
         used.append(tensor)
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise CheckpointError(
-            f"the checkpoint has no tensor {missing[0]!r}{more}",
+            f"the checkpoint has no tensor '{missing[0]}'{more}",
             "config.json and model.safetensors must belong to the same GPT-2 model.",
         )
     return used

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from icgpt.errors import CheckpointError
+from icgpt.errors import CheckpointError, quoted
 
 MAX_HEADER_BYTES: Final = 16 << 20
 MAX_TENSORS: Final = 100_000
@@ -68,32 +68,43 @@ def read_header(path: Path) -> dict[str, Tensor]:
                 raise CheckpointError(f"{path.name} is cut off: it has {size} bytes", _AGAIN)
             length = int.from_bytes(lead, "little")
             if length > MAX_HEADER_BYTES:
-                raise CheckpointError(
-                    f"{path.name} is no safetensors file: its header would have {length:,} bytes"
-                )
-            if 8 + length > size:
-                raise CheckpointError(f"{path.name} is cut off within its header", _AGAIN)
+                raise _foreign(path, length)
             text = file.read(length)
+            if len(text) < length:
+                # What is cut off begins well; what does not is a file of another kind.
+                if text and not text.startswith(b"{"):
+                    raise _foreign(path, length)
+                raise CheckpointError(f"{path.name} is cut off within its header", _AGAIN)
     except OSError as error:
-        raise CheckpointError(f"can't read {path}: {error.strerror}") from error
+        raise CheckpointError(f"can't read {path}: {error.strerror}", READABLE) from error
     tensors = _parse(text, path.name, 8 + length, size)
     _check_layout(tensors, path.name, 8 + length, size)
     return tensors
 
 
 _AGAIN = "Download or copy it again."
+READABLE = "Check that the file is there and may be read."
+
+
+def _foreign(path: Path, length: int) -> CheckpointError:
+    return CheckpointError(
+        f"{path.name} is no safetensors file: its header would have {length:,} bytes",
+        "Save the model in that form: save_pretrained(FOLDER) of transformers does.",
+    )
 
 
 def _parse(text: bytes, name: str, begin: int, size: int) -> dict[str, Tensor]:
     try:
         header = json.loads(text, object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"the header of {name} is damaged: {error}") from error
+        raise CheckpointError(f"the header of {name} is damaged: {error}", _AGAIN) from error
     if not isinstance(header, dict):
-        raise CheckpointError(f"the header of {name} is no JSON object")
+        raise CheckpointError(f"the header of {name} is no JSON object", _AGAIN)
     header.pop("__metadata__", None)
     if len(header) > MAX_TENSORS:
-        raise CheckpointError(f"{name} has {len(header):,} tensors; at most {MAX_TENSORS:,} do")
+        raise CheckpointError(
+            f"{name} has {len(header):,} tensors; at most {MAX_TENSORS:,} are read", _AGAIN
+        )
     return {key: _tensor(key, entry, name, begin) for key, entry in header.items()}
 
 
@@ -109,18 +120,24 @@ def _tensor(key: str, entry: Any, name: str, begin: int) -> Tensor:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [start, end]}:
             pass
         case _:
-            raise CheckpointError(f"{name}: tensor {key!r} has a malformed entry")
+            raise CheckpointError(f"{name}: tensor {quoted(key)} has a malformed entry", _AGAIN)
     numbers = [*shape, start, end]
     if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
-        raise CheckpointError(f"{name}: tensor {key!r} has a malformed shape or place")
+        raise CheckpointError(
+            f"{name}: tensor {quoted(key)} has a malformed shape or place", _AGAIN
+        )
     if dtype not in _SIZES:
-        raise CheckpointError(f"{name}: tensor {key!r} has the unknown type {dtype!r}")
+        raise CheckpointError(
+            f"{name}: tensor {quoted(key)} has the unknown type {quoted(dtype)}",
+            f"Known: {', '.join(_SIZES)}.",
+        )
     if len(shape) > MAX_DIMENSIONS:
-        raise CheckpointError(f"{name}: tensor {key!r} has {len(shape)} dimensions")
+        raise CheckpointError(f"{name}: tensor {quoted(key)} has {len(shape):,} dimensions", _AGAIN)
     if end - start != math.prod(shape) * _SIZES[dtype]:
         raise CheckpointError(
-            f"{name}: tensor {key!r} of shape {shape} and type {dtype} can't have "
-            f"{end - start:,} bytes"
+            f"{name}: tensor {quoted(key)} of shape {quoted(shape)} and type {dtype} can't have "
+            f"{quoted(end - start)} bytes",
+            _AGAIN,
         )
     return Tensor(key, dtype, tuple(shape), begin + start, begin + end)
 
@@ -131,12 +148,12 @@ def _check_layout(tensors: dict[str, Tensor], name: str, begin: int, size: int) 
     for tensor in sorted(tensors.values(), key=lambda one: (one.start, one.end)):
         if tensor.start != place:
             word = "overlaps another" if tensor.start < place else "leaves a gap before it"
-            raise CheckpointError(f"{name}: tensor {tensor.name!r} {word}")
+            raise CheckpointError(f"{name}: tensor {quoted(tensor.name)} {word}", _AGAIN)
         place = tensor.end
     if place > size:
         raise CheckpointError(f"{name} is cut off: {size:,} bytes of {place:,} are there", _AGAIN)
     if place < size:
-        raise CheckpointError(f"{name} has {size - place:,} bytes that belong to no tensor")
+        raise CheckpointError(f"{name} has {size - place:,} bytes that belong to no tensor", _AGAIN)
 
 
 def check_finite(path: Path, tensors: list[Tensor]) -> None:
@@ -147,7 +164,7 @@ def check_finite(path: Path, tensors: list[Tensor]) -> None:
                 if tensor.dtype in _EXPONENTS:
                     _check_tensor(file_pieces(file, tensor.start, tensor.end), tensor, path.name)
     except OSError as error:
-        raise CheckpointError(f"can't read {path}: {error.strerror}") from error
+        raise CheckpointError(f"can't read {path}: {error.strerror}", READABLE) from error
 
 
 def _check_tensor(pieces: Iterator[bytes], tensor: Tensor, name: str) -> None:
@@ -156,7 +173,7 @@ def _check_tensor(pieces: Iterator[bytes], tensor: Tensor, name: str) -> None:
         words = np.frombuffer(piece, dtype=kind)
         if bool(((words & exponent) == exponent).any()):
             raise CheckpointError(
-                f"{name}: tensor {tensor.name!r} holds a weight that is not a finite number",
+                f"{name}: tensor {quoted(tensor.name)} holds a weight that is not a finite number",
                 "The training has diverged or the file is damaged; use another checkpoint.",
             )
 
@@ -168,6 +185,6 @@ def file_pieces(file: Any, start: int, end: int) -> Iterator[bytes]:
     while left:
         piece = file.read(min(left, _READ_BYTES))
         if not piece:
-            raise CheckpointError("the file grew shorter while it was read")
+            raise CheckpointError("the file grew shorter while it was read", "Try again.")
         left -= len(piece)
         yield piece

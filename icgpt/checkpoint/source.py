@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from icgpt.checkpoint.config import MAX_CONFIG_BYTES, Config, check_tensors, parse_config
-from icgpt.checkpoint.safetensors import check_finite, read_header
+from icgpt.checkpoint.safetensors import READABLE, check_finite, read_header
 from icgpt.checkpoint.tokenizer import MAX_TOKENIZER_BYTES, check_tokenizer
 from icgpt.errors import CheckpointError
 
@@ -65,11 +65,11 @@ def hash_file(path: Path, end: int) -> hashlib._Hash:
             while left:
                 piece = file.read(min(left, _HASH_BYTES))
                 if not piece:
-                    raise CheckpointError(f"{path} grew shorter while it was read")
+                    raise CheckpointError(f"{path} grew shorter while it was read", "Try again.")
                 digest.update(piece)
                 left -= len(piece)
     except OSError as error:
-        raise CheckpointError(f"can't read {path}: {error.strerror}") from error
+        raise CheckpointError(f"can't read {path}: {error.strerror}", READABLE) from error
     return digest
 
 
@@ -114,7 +114,7 @@ def check_folder(folder: Path, name: str) -> Checkpoint:
         try:
             found = path.stat()
             if not stat.S_ISREG(found.st_mode):
-                raise CheckpointError(f"{path} is no file")
+                raise CheckpointError(f"{path} is no file", READABLE)
             files[kind] = SourceFile(kind, path, found.st_size)
         except FileNotFoundError as error:
             if kind != "tokenizer":
@@ -124,7 +124,7 @@ def check_folder(folder: Path, name: str) -> Checkpoint:
                     "used by token ids alone, tokenizer.json.",
                 ) from error
         except OSError as error:
-            raise CheckpointError(f"can't read {path}: {error.strerror}") from error
+            raise CheckpointError(f"can't read {path}: {error.strerror}", READABLE) from error
     config = parse_config(_small(files["config"], MAX_CONFIG_BYTES))
     weights = files["safetensors"].path
     used = check_tensors(config, read_header(weights))
@@ -137,9 +137,10 @@ def check_folder(folder: Path, name: str) -> Checkpoint:
 def _small(file: SourceFile, limit: int) -> bytes:
     if file.length > limit:
         raise CheckpointError(
-            f"{file.path} has {file.length:,} bytes; at most {limit:,} are expected"
+            f"{file.path} has {file.length:,} bytes; at most {limit:,} are expected",
+            f"Use the {file.path.name} that belongs to the model.",
         )
     try:
         return file.path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"can't read {file.path}: {error.strerror}") from error
+        raise CheckpointError(f"can't read {file.path}: {error.strerror}", READABLE) from error

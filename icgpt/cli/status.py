@@ -16,17 +16,21 @@ from icgpt.results import FileState, ModelInfo
 def status(canister: str, network: str | None, identity: str | None, as_json: bool) -> None:
     """Show network, canister and model."""
     from icgpt.client import ModelCanister
+    from icgpt.errors import no_such_canister
     from icgpt.principal import to_text
 
     with opened(network, identity) as (agent, target, project):
         canister_id = project.resolve(canister, target.name)
+        text = to_text(canister_id)
         module = agent.module_hash(canister_id)
+        if module is None and agent.controllers(canister_id) is None:
+            raise no_such_canister(target.name)
         value: dict[str, Any] = {
             "network": target.name,
             "url": target.url,
             "identity": str(agent.identity),
             "canister": canister,
-            "canister_id": to_text(canister_id),
+            "canister_id": text,
             "module_hash": module.hex() if module else None,
             "model": None,
             "files": None,
@@ -35,7 +39,7 @@ def status(canister: str, network: str | None, identity: str | None, as_json: bo
         lines = [
             ("network", f"{target.name}  {target.url}"),
             ("identity", str(agent.identity)),
-            ("canister", f"{canister}  {value['canister_id']}"),
+            ("canister", canister if canister == text else f"{canister}  {text}"),
         ]
         if module is None:
             lines.append(("code", "none; install it with: icgpt deploy"))
@@ -50,7 +54,7 @@ def status(canister: str, network: str | None, identity: str | None, as_json: bo
             lines += _file_lines(files)
             public = "anyone may use it" if access.public else "users and managers only"
             lines.append(("access", public))
-    answer(as_json, value, "\n".join(f"{name:<10}{text}" for name, text in lines))
+    answer(as_json, value, "\n".join(f"{name:<10}{words}" for name, words in lines))
 
 
 def _model_lines(info: ModelInfo) -> list[tuple[str, str]]:
@@ -66,7 +70,10 @@ def _model_lines(info: ModelInfo) -> list[tuple[str, str]]:
             f"{shape.family}, {count_text(shape.parameters)} parameters in {info.precision}: "
             f"{shape.n_layer} layers, {shape.n_head} heads, {shape.n_embd} wide",
         ),
-        ("context", f"{shape.n_ctx} tokens, {'slides on' if info.context == 'slide' else 'stops'}"),
+        (
+            "context",
+            f"{shape.n_ctx} tokens; then it {'slides on' if info.context == 'slide' else 'stops'}",
+        ),
         (
             "tokenizer",
             f"{shape.vocab_size} ids" if info.tokenizer else "none: token ids only (icgpt infer)",
