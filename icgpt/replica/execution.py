@@ -18,6 +18,7 @@ from icgpt.replica.binding import Binding
 from icgpt.replica.errors import Trap
 from icgpt.replica.folder import Folder, Record
 from icgpt.replica.instance import Instance
+from icgpt.replica.journal import HEAP, STABLE, Piece
 from icgpt.replica.loading import Loaded, load
 from icgpt.replica.messages import Environment, Kind, Message, Outcome
 from icgpt.replica.stable import StableMemory
@@ -71,11 +72,15 @@ class Canister:
         self._api = SystemApi()
         self._binding: Binding | None = None
         self._code: _Code | None = None
+        self._open()
+
+    def _open(self) -> None:
+        """Open what is committed."""
         record = self._folder.record
         self._stable_number = record.stable or self._folder.next_number()
         self._stable = self._open_stable(self._stable_number, record.stable_pages)
         if record.module:
-            loaded = load(self._folder.read_module(), release)
+            loaded = load(self._folder.read_module(), self._release)
             fd = self._folder.open("heap", record.module, record.heap_bytes)
             self._code = _Code(record.module, loaded, fd, record.heap_bytes)
 
@@ -120,6 +125,7 @@ class Canister:
 
     def execute(self, message: Message) -> Outcome:
         """Run a message, and commit what it did unless it trapped or is a query."""
+        self._recover()
         code = self._code
         canister = message.environment.canister_id
         if code is None:
@@ -130,13 +136,14 @@ class Canister:
         before = self._folder.record.globals
         try:
             outcome = self._run(code, message, entry, self._limit(message.kind))
+            if outcome.trap is not None or message.kind in _UNDONE or not message.replicated:
+                self._undo(code, before)
+            else:
+                self._commit(code)
         except BaseException:
-            self._undo(code, before)
+            if not self._folder.unfinished:
+                self._undo(code, before)
             raise
-        if outcome.trap is not None or message.kind in _UNDONE or not message.replicated:
-            self._undo(code, before)
-        else:
-            self._commit(code)
         return outcome
 
     def _entry(self, code: _Code, message: Message) -> str | Outcome:
@@ -214,6 +221,7 @@ class Canister:
         skip_pre_upgrade: bool = False,
     ) -> Outcome:
         """Install code; on a trap everything is as before. Raises `InvalidModule`."""
+        self._recover()
         old = self._code
         canister = environment.canister_id
         if mode == "install" and old is not None:
@@ -239,16 +247,17 @@ class Canister:
             if total.trap is None:
                 self._instance(new)  # which no step has made if there is none
                 self._folder.write_module(number, wasm)
+                self._commit(new)
         except Trap as trap:
             total.trap = trap.reject(canister)
         except BaseException:
-            self._abandon(new, old, stable, stable_number)
+            if not self._folder.unfinished:
+                self._abandon(new, old, stable, stable_number)
             raise
         if total.trap is not None:
             self._abandon(new, old, stable, stable_number)
             return total
         self._code = new
-        self._commit(new)
         if old is not None:
             old.close()
         if stable is not self._stable:
@@ -291,13 +300,10 @@ class Canister:
 
     def uninstall(self) -> None:
         """Remove code, heap and stable memory."""
-        if self._code is not None:
-            self._code.close()
-            self._code = None
-        self._stable.release()
-        os.close(self._stable.fd)
         number = self._folder.next_number()
-        self._folder.commit(Record())
+        self._folder.begin(Record(), [])
+        self._folder.finish()
+        self._let_go()
         self._stable_number = number
         self._stable = self._open_stable(number, 0)
         self._clean()
@@ -307,20 +313,41 @@ class Canister:
     def _commit(self, code: _Code) -> None:
         """Make what the message did the state to return to: the one place where that happens."""
         instance = self._instance(code)
-        instance.heap.commit()
-        self._stable.commit()
-        code.heap_bytes = instance.heap.size
-        self._folder.commit(
-            Record(
-                code.number,
-                self._stable_number,
-                code.heap_bytes,
-                self._stable.pages,
-                instance.save_globals(),
-            )
+        heap = instance.heap
+        changed = heap.stage()
+        overwritten = [Piece(HEAP, a, heap.base + a, b - a) for a, b in changed]
+        overwritten += [Piece(STABLE, *change) for change in self._stable.changes()]
+        record = Record(
+            module=code.number,
+            stable=self._stable_number,
+            heap_bytes=heap.size,
+            stable_pages=self._stable.pages,
+            globals=instance.save_globals(),
         )
+        self._folder.begin(record, overwritten)
+        heap.commit(changed)
+        self._stable.commit()
+        self._folder.finish()
+        code.heap_bytes = heap.size
         if code.prepared.metered.forgets:
             code.drop_instance()
+
+    def _recover(self) -> None:
+        """Finish a commit that the system cut off, for example when the disk was full."""
+        if self._folder.unfinished:
+            self._folder.redo()
+            self._let_go()
+            self._open()
+
+    def _let_go(self) -> None:
+        """Unmap and close everything but the folder."""
+        if self._code is not None:
+            self._code.close()
+            self._code = None
+        self._stable.release()
+        if self._stable.fd >= 0:
+            os.close(self._stable.fd)
+            self._stable.fd = -1
 
     def _undo(self, code: _Code, saved: tuple[tuple[int, int, bytes], ...]) -> None:
         """Return to the committed state, on the same instance where that is possible."""
@@ -342,15 +369,10 @@ class Canister:
 
     def close(self) -> None:
         """Let go of memory and files; what is committed stays."""
-        if self._code is not None:
-            os.fsync(self._code.heap_fd)
-            self._code.close()
-            self._code = None
-        self._stable.release()
-        if self._stable.fd >= 0:
-            os.fsync(self._stable.fd)
-            os.close(self._stable.fd)
-            self._stable.fd = -1
+        for fd in (self._code.heap_fd if self._code is not None else -1, self._stable.fd):
+            if fd >= 0:
+                os.fsync(fd)
+        self._let_go()
         self._folder.close()
 
     def delete(self) -> None:

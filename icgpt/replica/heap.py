@@ -52,18 +52,25 @@ class Heap:
             pages.map_zeros(self.base + self.size, size - self.size)
             self.size = size
 
-    def commit(self) -> int:
-        """Write what has changed into the file; gives the number of bytes written."""
+    def stage(self) -> list[pages.Range]:
+        """Write what has been added into the file; gives the committed bytes that have changed."""
         changed = _dirty_pages.find(self.base, self.size, self.fd, self.committed)
         before = self.committed
         if self.size > before:
+            os.ftruncate(self.fd, before)  # what a commit that failed has left
             os.ftruncate(self.fd, self.size)
-        written = pages.write_back(self.base, changed, self.fd)
-        pages.forget(self.base, [(a, min(b, before)) for a, b in changed if a < before], self.fd)
+            added = [(max(a, before), b) for a, b in changed if b > before]
+            pages.write_back(self.base, added, self.fd)
+        return [(a, min(b, before)) for a, b in changed if a < before]
+
+    def commit(self, changed: list[pages.Range]) -> None:
+        """Write what `stage` gave into the file, and show the file again."""
+        before = self.committed
+        pages.write_back(self.base, changed, self.fd)
+        pages.forget(self.base, changed, self.fd)
         if self.size > before:
             pages.map_private(self.base + before, self.size - before, self.fd, before)
             self.committed = self.size
-        return written
 
     def rollback(self) -> bool:
         """Undo what has changed since the commit; False if a fresh instance is needed for it."""

@@ -40,7 +40,7 @@ _NORESERVE = 0x4000 if sys.platform == "linux" else 0x40
 _DONTNEED = 4
 _FAILED = ctypes.c_void_p(-1).value
 
-_WRITE_AT_MOST = 1 << 30  # one pwrite; Linux stops short of 2 GiB
+WRITE_AT_MOST = 1 << 30  # one pwrite; Linux stops short of 2 GiB
 _COMPARE_AT_ONCE = 1 << 18
 
 
@@ -102,7 +102,7 @@ def write_all(fd: int, data: memoryview, offset: int) -> None:
     """Write all of `data` at `offset`."""
     done = 0
     while done < len(data):
-        done += os.pwrite(fd, data[done : done + _WRITE_AT_MOST], offset + done)
+        done += os.pwrite(fd, data[done : done + WRITE_AT_MOST], offset + done)
 
 
 def _close_gaps(ranges: Iterable[Range], gap: int) -> Iterator[Range]:

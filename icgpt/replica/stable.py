@@ -83,18 +83,20 @@ class StableMemory:
             ctypes.memmove(self._window(offset // WINDOW) + inside, source, step)
             source, offset, size = source + step, offset + step, size - step
 
-    def commit(self) -> int:
-        """Write what has changed into the file; gives the number of bytes written."""
-        written = 0
-        for index, ranges in self._changes().items():
-            base = self._windows[index]
-            start = index * WINDOW
-            for first, last in ranges:
-                pages.write_all(self.fd, pages.view(base + first, last - first), start + first)
-                written += last - first
+    def changes(self) -> list[tuple[int, int, int]]:
+        """Committed bytes that have been overwritten: their offsets, addresses and sizes."""
+        return [
+            (index * WINDOW + first, self._windows[index] + first, last - first)
+            for index, ranges in self._changes().items()
+            for first, last in ranges
+        ]
+
+    def commit(self) -> None:
+        """Write what has changed into the file."""
+        for offset, address, size in self.changes():
+            pages.write_all(self.fd, pages.view(address, size), offset)
         self._drop_copies()
         self._committed = self.size
-        return written
 
     def rollback(self) -> None:
         """Undo what has changed since the commit."""

@@ -243,7 +243,7 @@ def test_only_files_in_force_stay(driver: Driver) -> None:
     for mode in ("upgrade", "reinstall", "upgrade"):
         driver.install(counters(), mode=mode)
     kinds = sorted(path.name.split("-")[0] for path in driver.folder.iterdir())
-    assert kinds == ["heap", "module", "stable", "state"]
+    assert kinds == ["heap", "journal", "module", "stable", "state"]
     driver.canister.delete()
     assert not driver.folder.exists()
     driver.canister = Canister(driver.folder)
