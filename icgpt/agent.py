@@ -294,7 +294,7 @@ def fetch_root_key(url: str) -> bytes:
         case {"root_key": bytes(key)}:
             certificate.bls_key(key)
             return key
-    raise NetworkError(f"{url} gives no root key; is it an Internet Computer?")
+    raise NetworkError(f"{url} gives no root key")
 
 
 def hash_of_map(value: Mapping[str, Any]) -> bytes:
@@ -379,7 +379,7 @@ def _verify_ed25519(der: bytes, signature: bytes, message: bytes) -> None:
 def _cbor_map(answer: Answer, what: str) -> dict[str, Any]:
     decoded = certificate.decode_cbor(answer.body, what)
     if not isinstance(decoded, dict):
-        raise NetworkError(f"{what} is malformed; is this an Internet Computer?")
+        raise NetworkError(f"{what} is malformed")
     return decoded
 
 

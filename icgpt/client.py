@@ -40,7 +40,10 @@ class ModelCanister:
             try:
                 canister_id = from_text(canister_id)
             except ValueError as error:
-                raise UsageError(str(error)) from error
+                raise UsageError(
+                    str(error),
+                    "Give an id, or connect by name: ModelCanister.connect(NAME)",
+                ) from error
         self.id = canister_id
 
     @classmethod

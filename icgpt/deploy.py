@@ -18,7 +18,7 @@ from icgpt.agent import Agent
 from icgpt.candid import BLOB, NULL, PRINCIPAL, Opt, Record, Type, Variant, Vec
 from icgpt.client import ModelCanister
 from icgpt.connect import Network
-from icgpt.errors import IcgptError, UsageError
+from icgpt.errors import IcgptError, NetworkError, UsageError
 from icgpt.principal import MANAGEMENT, from_text, to_text
 from icgpt.project import Project
 
@@ -28,6 +28,7 @@ MAX_WASM_BYTES: Final = 100 << 20
 ONE_MESSAGE_BYTES: Final = 1_900_000
 CHUNK_BYTES: Final = 1 << 20  # the platform's limit of a stored chunk
 LOCAL_CYCLES: Final = 10**16  # costs nothing where it is given, and lasts for 10 P instructions
+_MODULE: Final = "Name the built canister with --wasm FILE, such as canister/build/model.wasm.gz."
 EMPTY_ARGUMENT: Final = b"DIDL\x00\x00"
 
 _DOING: Final = {"install": "Installing", "reinstall": "Reinstalling", "upgrade": "Upgrading"}
@@ -84,11 +85,11 @@ def read_wasm(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_WASM_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"can't read {path}: {error.strerror}") from error
+        raise UsageError(f"can't read {path}: {error.strerror}", _MODULE) from error
     if len(data) > MAX_WASM_BYTES:
-        raise UsageError(f"{path} is larger than any module may be (100 MiB)")
+        raise UsageError(f"{path} is larger than any module may be (100 MiB)", _MODULE)
     if not data.startswith((b"\x00asm", b"\x1f\x8b")):
-        raise UsageError(f"{path} is no WebAssembly module")
+        raise UsageError(f"{path} is no WebAssembly module", _MODULE)
     return data
 
 
@@ -119,7 +120,10 @@ def deploy(
     created = False
     if known is not None and agent.controllers(known) is None:
         if canister_id is not None or network.mainnet:
-            raise UsageError(f"there is no canister {to_text(known)} on '{network.name}'")
+            raise UsageError(
+                f"there is no canister {to_text(known)} on '{network.name}'",
+                "Compare the id with the one that `icp` or `dfx` gave when it was created.",
+            )
         known = None  # a local network that was set up anew has forgotten it
     if known is None:
         known = _create(agent, network, say)
@@ -234,4 +238,6 @@ def _manage(
     try:
         return candid.decode(reply, results)
     except candid.CandidError as error:
-        raise IcgptError(f"the network answered '{method}' in a form that we don't know") from error
+        raise NetworkError(
+            f"the network answered '{method}' in a form that we don't know"
+        ) from error

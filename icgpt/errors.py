@@ -16,11 +16,13 @@ class IcgptError(Exception):
 
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "failed"
+    usual_hint: ClassVar[str | None] = None
+    """The next step where none is given."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
 
     def to_json(self) -> dict[str, Any]:
         """What `--json` prints under "error"."""
@@ -43,6 +45,7 @@ class IdentityError(UsageError):
     """A key file that can't be read, or holds no key that we can sign with."""
 
     kind = "identity"
+    usual_hint = "Give --identity a PEM file, or 'anonymous'."
 
 
 class UnknownCanisterError(UsageError):
@@ -55,6 +58,7 @@ class ProjectError(IcgptError):
     """A project file (dfx.json, icp.yaml, canister_ids.json) that can't be read or written."""
 
     kind = "project"
+    usual_hint = "Correct or remove that file."
 
 
 class CheckpointError(IcgptError):
@@ -74,6 +78,7 @@ class NetworkError(IcgptError):
 
     exit_code = 3
     kind = "network"
+    usual_hint = "Is it the address of an Internet Computer? Another one is named with --network."
 
 
 class CallTimeoutError(NetworkError):
@@ -130,6 +135,10 @@ class VerificationError(IcgptError):
 
     exit_code = 5
     kind = "verification"
+    usual_hint = (
+        "The answer was not used. Try again; when that doesn't help, someone may be answering in "
+        "the network's place."
+    )
 
 
 def quoted(value: object) -> str:

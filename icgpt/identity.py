@@ -71,10 +71,7 @@ def from_file(path: Path) -> Identity:
         with path.open("rb") as file:
             data = file.read(MAX_PEM_BYTES + 1)
     except OSError as error:
-        raise IdentityError(
-            f"can't read the key file {path}: {error.strerror}",
-            "Give --identity a PEM file, or 'anonymous'.",
-        ) from error
+        raise IdentityError(f"can't read the key file {path}: {error.strerror}") from error
     return from_pem(data, str(path))
 
 
@@ -187,7 +184,4 @@ def _create(path: Path) -> None:
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        raise IdentityError(
-            f"can't make the default key {path}: {error.strerror}",
-            "Give --identity a PEM file, or 'anonymous'.",
-        ) from error
+        raise IdentityError(f"can't make the default key {path}: {error.strerror}") from error

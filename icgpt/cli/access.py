@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from icgpt.cli.common import answer, calling_options, opened_model
+from icgpt.cli.common import F, answer, calling_options, opened_model, read_principal
 from icgpt.cli.help import Command, Group
 
 if TYPE_CHECKING:
@@ -54,13 +54,22 @@ def list_(canister: str, network: str | None, identity: str | None, as_json: boo
         _show(model, as_json)
 
 
+def _changing_options(function: F) -> F:
+    """Whom, and which list; then all that a call needs."""
+    for option in (
+        calling_options,
+        click.option("--role", type=ROLES, default="user", show_default=True, help="Which list."),
+        click.argument("principal"),
+    ):
+        function = option(function)
+    return function
+
+
 @access.command(
     cls=Command,
     examples=["icgpt access add 2vxsx-fae", "icgpt access add 2vxsx-fae --role manager"],
 )
-@click.argument("principal")
-@click.option("--role", type=ROLES, default="user", show_default=True)
-@calling_options
+@_changing_options
 def add(
     principal: str,
     role: str,
@@ -70,12 +79,9 @@ def add(
     as_json: bool,
 ) -> None:
     """Put a principal on a list."""
-    who = _principal(principal)
+    who = read_principal(principal)
     with opened_model(canister, network, identity) as model:
-        if role == "manager":
-            model.add_manager(who)
-        else:
-            model.add_user(who)
+        (model.add_manager if role == "manager" else model.add_user)(who)
         _show(model, as_json)
 
 
@@ -83,9 +89,7 @@ def add(
     cls=Command,
     examples=["icgpt access remove 2vxsx-fae", "icgpt access remove 2vxsx-fae --role manager"],
 )
-@click.argument("principal")
-@click.option("--role", type=ROLES, default="user", show_default=True)
-@calling_options
+@_changing_options
 def remove(
     principal: str,
     role: str,
@@ -95,23 +99,10 @@ def remove(
     as_json: bool,
 ) -> None:
     """Take a principal off a list."""
-    who = _principal(principal)
+    who = read_principal(principal)
     with opened_model(canister, network, identity) as model:
-        if role == "manager":
-            model.remove_manager(who)
-        else:
-            model.remove_user(who)
+        (model.remove_manager if role == "manager" else model.remove_user)(who)
         _show(model, as_json)
-
-
-def _principal(text: str) -> bytes:
-    from icgpt.errors import UsageError
-    from icgpt.principal import from_text
-
-    try:
-        return from_text(text)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def _show(model: ModelCanister, as_json: bool) -> None:

@@ -199,6 +199,19 @@ def count_text(count: float) -> str:
     return f"{count:,.0f}"
 
 
+def read_principal(text: str) -> bytes:
+    """A principal that was given as an argument."""
+    from icgpt.errors import UsageError
+    from icgpt.principal import from_text
+
+    try:
+        return from_text(text)
+    except ValueError as error:
+        raise UsageError(
+            str(error), "Principals look like 2vxsx-fae; `icgpt status` shows yours."
+        ) from error
+
+
 def read_text(text: str | None) -> str:
     """A text argument; "-", or nothing while something is piped in, is stdin."""
     if text is None and (sys.stdin is None or sys.stdin.isatty()):

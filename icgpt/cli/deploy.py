@@ -14,6 +14,7 @@ from icgpt.cli.common import (
     json_option,
     network_option,
     opened,
+    read_principal,
     say,
 )
 from icgpt.cli.help import Command
@@ -58,13 +59,10 @@ def deploy(
     """
     from icgpt import deploy as room
     from icgpt.errors import UsageError
-    from icgpt.principal import from_text, to_text
+    from icgpt.principal import to_text
     from icgpt.project import find
 
-    try:
-        given = from_text(canister_id) if canister_id else None
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    given = read_principal(canister_id) if canister_id else None
     module = room.read_wasm(room.find_wasm(find(), wasm))
     with opened(network, identity) as (agent, target, project):
         if target.mainnet and identity is None:

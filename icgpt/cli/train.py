@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from icgpt.cli.common import answer, json_option
+from icgpt.cli.common import answer, json_option, say
 from icgpt.cli.help import Command
 from icgpt.train import card, data, export
 from icgpt.train.errors import TorchMissingError
@@ -62,10 +62,11 @@ def train(
     seed: int | None,
     as_json: bool,
 ) -> None:
-    """Train a model from scratch and write it as a folder.
+    """Train a small model (needs PyTorch).
 
-    The folder holds model.safetensors, config.json and tokenizer.json in Hugging Face form, a
-    model card, and a log. It always has the best model so far; Ctrl-C saves and ends.
+    It is trained from scratch and written as a folder with model.safetensors, config.json and
+    tokenizer.json in Hugging Face form, a model card, and a log. The folder always has the best
+    model so far; Ctrl-C saves and ends.
     """
     try:
         from icgpt.train import loop
@@ -90,7 +91,7 @@ def train(
         command += ["--max-iters", str(max_iters)]
     if seed is not None:
         command += ["--seed", str(seed)]
-    text = card.card(preset, shlex.join(command), corpus, settings, result)
+    text = card.card(folder.resolve().name, shlex.join(command), corpus, settings, result)
     export.write_card(folder, text)
     value = {"folder": str(folder), "data_sha256": corpus.sha256, **asdict(result)}
     words = (
@@ -98,5 +99,7 @@ def train(
         f"{result.train_loss:.4f}, step {result.best_iteration:,} of {result.iterations:,}"
     )
     answer(as_json, value, words)
+    # As a path: a bare name may be that of the model in the box.
+    say(f"Put it into a canister with: icgpt upload model {shlex.quote(str(folder.resolve()))}")
     if result.interrupted:
         ctx.exit(INTERRUPTED)

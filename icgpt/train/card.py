@@ -46,7 +46,7 @@ training loss: as many characters from the start of the text).
 ## Use it
 
 ```sh
-icgpt upload model {name}
+icgpt upload model ./{name}
 icgpt generate "ROMEO:" -n 100 -t 0.8
 ```
 

@@ -46,6 +46,7 @@ def test_answers_that_do_not(capsys: pytest.CaptureFixture[str]) -> None:
             assert run([*REFUSED, "--network", fake.url, "--json"]) == 5
             error = json.loads(capsys.readouterr().out)["error"]
             assert (error["kind"], error["exit_code"]) == ("verification", 5)
+            assert "not used" in error["hint"]
 
 
 def test_a_network_that_has_another_key_than_before(capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,6 +79,9 @@ def test_a_run(tiny: Path) -> None:
     assert "icgpt train shakespeare-char --data story.txt --max-iters 5\n" in text
     assert f"{answer['validation_loss']:.4f}" in text
     assert answer["data_sha256"] in text
+    # A bare name would mean the model in the box.
+    assert "icgpt upload model ./shakespeare-char\n" in text
+    assert f"icgpt upload model {tiny}/shakespeare-char\n" in result.stderr
     # A second run would overwrite the first.
     again = CliRunner().invoke(train, arguments)
     assert isinstance(again.exception, OutputError)
@@ -87,6 +90,9 @@ def test_a_run(tiny: Path) -> None:
     )
     assert other.exit_code == 0
     assert other.stdout.startswith("b: validation loss ")
+    card_of_b = (tiny / "b" / "README.md").read_text()
+    assert "\n# b\n" in card_of_b
+    assert "icgpt upload model ./b\n" in card_of_b
 
 
 def test_bad_data_leaves_no_folder(tiny: Path) -> None:
