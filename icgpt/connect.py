@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from icgpt.agent import Agent, fetch_root_key
 from icgpt.certificate import MAINNET_ROOT_KEY
 from icgpt.errors import NetworkError, UsageError, VerificationError
+from icgpt.files import write_atomically
 from icgpt.identity import Identity, config_dir
 from icgpt.transport import LOOPBACK
 
@@ -122,13 +123,14 @@ def pin(url: str, key: bytes) -> None:
     """Trusts this key for this address from now on."""
     path = pins_path()
     pins = {**_read_pins(), url: key.hex()}
-    beside = path.with_name(f".root_keys-{os.getpid()}.json")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        beside.write_text(json.dumps(pins, indent=2) + "\n")
-        os.replace(beside, path)
+        write_atomically(path, json.dumps(pins, indent=2).encode() + b"\n")
     except OSError as error:
-        raise VerificationError(f"can't keep the root key in {path}: {error.strerror}") from error
+        raise VerificationError(
+            f"can't keep the root key in {path}: {error.strerror}",
+            "Make room there, or set ICGPT_CONFIG_DIR to another folder.",
+        ) from error
 
 
 def _read_pins() -> dict[str, str]:

@@ -11,14 +11,13 @@ are kept in canister_ids.json in the platform's configuration folder.
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from icgpt.errors import ProjectError, UnknownCanisterError, UsageError
+from icgpt.files import write_atomically
 from icgpt.identity import config_dir
 from icgpt.principal import from_text, to_text
 
@@ -183,15 +182,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:
-    """Replaces a file in one step, so that no reader ever sees half of it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}-", delete=False
-        ) as file:
-            json.dump(data, file, indent=2)
-            file.write("\n")
-        Path(file.name).chmod(0o644)
-        os.replace(file.name, path)
+        write_atomically(path, json.dumps(data, indent=2).encode() + b"\n")
     except OSError as error:
-        raise ProjectError(f"can't write {path}: {error.strerror}") from error
+        raise ProjectError(
+            f"can't write {path}: {error.strerror}", "Make room there, or allow it to be written."
+        ) from error

@@ -17,8 +17,8 @@ import requests
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
+from icgpt.files import write_atomically
 from icgpt.train.errors import DataError
-from icgpt.train.files import write_atomically
 
 SHAKESPEARE_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from icgpt.files import write_atomically
 from icgpt.train.errors import OutputError
-from icgpt.train.files import write_atomically
 from icgpt.train.presets import Settings
 
 MODEL_FILE = "model.safetensors"

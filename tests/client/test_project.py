@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,22 @@ def test_ids_are_written_where_the_tools_look(tmp_path: Path) -> None:
     assert read(".icp/cache/mappings/local.ids.json") == {"model": ID}
     assert read(".icp/data/mappings/ic.ids.json") == {"model": OTHER}
     assert project.resolve("model", "local") == from_text(ID)
+
+
+def test_a_full_disk_leaves_the_ids_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "dfx.json", "{}")
+    ids = write(tmp_path / ".dfx/local/canister_ids.json", json.dumps({"model": {"local": ID}}))
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ProjectError, match="No space left"):
+        Project(tmp_path).remember("model", "local", from_text(OTHER))
+    assert Project(tmp_path).resolve("model", "local") == from_text(ID)
+    assert list(ids.parent.iterdir()) == [ids]
 
 
 def test_a_network_that_icp_only_connects_to(tmp_path: Path) -> None:

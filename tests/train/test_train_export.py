@@ -11,9 +11,9 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
+from icgpt.files import write_atomically
 from icgpt.train import export
 from icgpt.train.errors import OutputError
-from icgpt.train.files import write_atomically
 from icgpt.train.presets import PRESETS
 
 SETTINGS = PRESETS["shakespeare-char"]
