@@ -12,10 +12,10 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from icgpt import certificate
+from icgpt.candid import unsigned_leb128
 from icgpt.certificate import Certificate
 from icgpt.errors import (
     CallTimeoutError,
@@ -28,7 +28,7 @@ from icgpt.errors import (
 )
 from icgpt.identity import Identity, anonymous
 from icgpt.principal import to_text
-from icgpt.transport import Answer, Transport
+from icgpt.transport import Answer, Closing, Transport
 
 EXPIRY_SECONDS: Final = 240  # of the five minutes that the platform allows, for clocks that differ
 SYNC_SECONDS: Final = 40.0  # the synchronous endpoint answers or says 202 within about 10
@@ -40,7 +40,7 @@ _MAX_KEYED_SUBNETS: Final = 16
 _ED25519_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")
 
 
-class Agent:
+class Agent(Closing):
     """Speaks for one identity to one network. `close()` it, or use it as a context manager.
 
     Args:
@@ -269,25 +269,11 @@ class Agent:
         """Ends the connections."""
         self.transport.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 def fetch_root_key(url: str) -> bytes:
     """The root key that a network gives as its own: for local networks only, and then pinned."""
-    transport = Transport(url, attempts=2)
-    try:
+    with Transport(url, attempts=2) as transport:
         answer = transport.get("/api/v2/status")
-    finally:
-        transport.close()
     if answer.status != 200:
         raise _http_error(url, answer)
     match _cbor_map(answer, "the network's status"):
@@ -315,7 +301,7 @@ def _hash_of_value(value: Any) -> bytes:
         case bool():
             raise VerificationError("an answer holds a value that can't be hashed")
         case int() if value >= 0:
-            data = _leb(value)
+            data = unsigned_leb128(value)
         case dict():
             return hash_of_map(value)
         case list():
@@ -323,15 +309,6 @@ def _hash_of_value(value: Any) -> bytes:
         case _:
             raise VerificationError("an answer holds a value that can't be hashed")
     return hashlib.sha256(data).digest()
-
-
-def _leb(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def _expiry() -> int:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from icgpt import candid
 from icgpt.agent import UPDATE_SECONDS, Agent
@@ -21,12 +20,13 @@ from icgpt.identity import Identity
 from icgpt.interface import METHODS
 from icgpt.principal import from_text, to_text
 from icgpt.results import Access, Completion, Encoding, FileInfo, FileState, ModelInfo
+from icgpt.transport import Closing
 
 BLOB_HEAD: Final = b"DIDL\x01\x6d\x7b\x01\x00"  # a message with one argument, of type vec nat8
 OPTION_NAMES: Final = ("max_new_tokens", "temperature", "top_k", "seed", "context", "template")
 
 
-class ModelCanister:
+class ModelCanister(Closing):
     """Calls on one model canister. `close()` it, or use it as a context manager.
 
     Args:
@@ -256,17 +256,6 @@ class ModelCanister:
     def close(self) -> None:
         """Ends the connections."""
         self.agent.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Stream:

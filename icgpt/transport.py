@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 import requests
@@ -43,7 +43,21 @@ class Answer:
         return self.body[:500].decode("utf-8", "replace").strip()
 
 
-class Transport:
+class Closing:
+    """A context manager that closes itself at its end."""
+
+    def close(self) -> None:
+        """Ends what is open."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *how: object) -> None:
+        self.close()
+
+
+class Transport(Closing):
     """The HTTP side of an agent. `close()` it, or use it as a context manager."""
 
     def __init__(self, url: str, attempts: int = 6) -> None:

@@ -73,6 +73,17 @@ def calling_options(function: F) -> F:
     return function
 
 
+def at_most(most: int) -> Callable[[click.Context, click.Parameter, int | None], int | None]:
+    """An upper bound that no help text needs to mention: nobody meets it on purpose."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
+        if value is not None and value > most:
+            raise click.BadParameter(f"{value} is more than {most}.", ctx, param)
+        return value
+
+    return check
+
+
 def drawing_options(tokens: int) -> Callable[[F], F]:
     """How many tokens are written (`tokens` when left out), and how they are drawn."""
     options = (
@@ -83,13 +94,15 @@ def drawing_options(tokens: int) -> Callable[[F], F]:
         ),
         click.option(
             "--seed",
-            type=click.IntRange(0, 2**64 - 1),
+            type=click.IntRange(0),
+            callback=at_most(2**64 - 1),
             metavar="N",
             help="Draws again what this seed drew.",
         ),
         click.option(
             "--top-k",
-            type=click.IntRange(1, 2**32 - 1),
+            type=click.IntRange(1),
+            callback=at_most(2**32 - 1),
             metavar="K",
             help="Draw from the likeliest K tokens only.",
         ),
@@ -105,7 +118,8 @@ def drawing_options(tokens: int) -> Callable[[F], F]:
         click.option(
             "-n",
             "--max-new-tokens",
-            type=click.IntRange(1, 2**32 - 1),
+            type=click.IntRange(1),
+            callback=at_most(2**32 - 1),
             default=tokens,
             show_default=True,
             metavar="N",

@@ -1,4 +1,4 @@
-"""A project on the local network, for the tests of the command line."""
+"""Where the tests of the command line run: alone, or in a project on the local network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ from pathlib import Path
 import pytest
 from cli_kit import WASM, Cli
 
+from icgpt import connect
 from icgpt.network import NetworkInfo
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network, no project, no settings."""
+    for name in ("NETWORK", "CANISTER", "IDENTITY"):
+        monkeypatch.delenv(f"ICGPT_{name}", raising=False)
+    monkeypatch.setenv("ICGPT_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("ICGPT_STATE_DIR", str(tmp_path / "state"))
+    # Whatever runs on the usual port of this machine is none of the test's business.
+    monkeypatch.setattr(connect, "LOCAL_URL", "http://127.0.0.1:1")
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fake_network import CANISTER, FakeNetwork
 
-from icgpt import candid, connect
+from icgpt import candid
 from icgpt.cli import run
 from icgpt.cli.common import bytes_text, count_text, printable
 from icgpt.errors import IcgptError, RejectedError
@@ -22,14 +22,7 @@ ESCAPES = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202etxet\r\x00"
 RESULT = candid.Variant({"Ok": candid.TEXT, "Err": candid.TEXT})
 
 
-@pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NETWORK", "CANISTER", "IDENTITY"):
-        monkeypatch.delenv(f"ICGPT_{name}", raising=False)
-    monkeypatch.setenv("ICGPT_CONFIG_DIR", str(tmp_path / "config"))
-    monkeypatch.setenv("ICGPT_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(connect, "LOCAL_URL", "http://127.0.0.1:1")
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def answering(tag: str, text: str) -> FakeNetwork:

@@ -12,19 +12,10 @@ from pathlib import Path
 import click
 import pytest
 
-from icgpt import __version__, connect
+from icgpt import __version__
 from icgpt.cli import COMMANDS, cli, run
 
-
-@pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network, no project, no settings."""
-    for name in ("NETWORK", "CANISTER", "IDENTITY"):
-        monkeypatch.delenv(f"ICGPT_{name}", raising=False)
-    monkeypatch.setenv("ICGPT_CONFIG_DIR", str(tmp_path / "config"))
-    monkeypatch.setenv("ICGPT_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(connect, "LOCAL_URL", "http://127.0.0.1:1")
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from fake_network import CANISTER, SUBNET, FakeNetwork
@@ -15,12 +14,7 @@ from icgpt.principal import to_text
 REFUSED = ["decode", "1", "-c", to_text(CANISTER)]
 
 
-@pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NETWORK", "CANISTER", "IDENTITY"):
-        monkeypatch.delenv(f"ICGPT_{name}", raising=False)
-    monkeypatch.setenv("ICGPT_CONFIG_DIR", str(tmp_path / "config"))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def reply(method: str, arg: bytes) -> bytes:
