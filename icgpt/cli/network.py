@@ -92,14 +92,15 @@ def status(as_json: bool) -> None:
 def reset(yes: bool, as_json: bool) -> None:
     """Stop the local network and forget all its canisters."""
     from icgpt import network as room
+    from icgpt.errors import IcgptError
 
     state = room.default_state_dir()
     if not yes and as_json:
         raise click.UsageError("With --json nobody is asked: say --yes.")
-    if not yes:
-        click.confirm(
-            f"Remove all canisters of the local network in {state}?", abort=True, err=True
-        )
+    if not yes and not click.confirm(
+        f"Remove all canisters of the local network in {state}?", err=True
+    ):
+        raise IcgptError("nothing was removed", "Say y to remove them.")
     room.reset(state)
     say("The local network is empty.")
     if as_json:

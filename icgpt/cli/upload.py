@@ -53,8 +53,12 @@ def upload(
         f"{checkpoint.name}: {checkpoint.parameters:,} parameters, {bytes_text(checkpoint.length)}"
         + ("" if "tokenizer" in checkpoint.files else ", no tokenizer")
     )
-    with opened_model(canister, network, identity) as model, progress.shown() as show:
-        done = put(model, checkpoint, show, force)
+    try:
+        with opened_model(canister, network, identity) as model, progress.shown() as show:
+            done = put(model, checkpoint, show, force)
+    except KeyboardInterrupt:
+        say("What was sent is kept. Upload again to go on with it.")
+        raise
     value = {
         "source": checkpoint.name,
         "parameters": checkpoint.parameters,

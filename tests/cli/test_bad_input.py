@@ -361,6 +361,7 @@ def test_an_upload_broken_off_in_the_middle(
     if moment == "interrupted":
         assert process.returncode == FAILED
         assert process.stderr.endswith("Error: interrupted\n")
+        assert "Upload again to go on" in process.stderr
     else:
         assert process.returncode == -signal.SIGKILL
     assert process.stdout == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -148,6 +149,18 @@ def test_json_after_two_dashes_is_a_text(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_reset_is_never_silent(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["network", "reset", "--json"]) == 2
     assert "--yes" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_a_reset_that_is_not_wanted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kept = tmp_path / "state" / "network.log"
+    kept.parent.mkdir()
+    kept.write_text("")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert run(["network", "reset"]) == 1
+    assert "nothing was removed" in capsys.readouterr().err
+    assert kept.exists()
 
 
 @pytest.mark.parametrize(
