@@ -19,7 +19,7 @@ from icgpt.checkpoint import Checkpoint, SourceFile, hash_file
 from icgpt.checkpoint.safetensors import READABLE
 from icgpt.client import ModelCanister
 from icgpt.errors import CheckpointError, NetworkError, RefusedError, UploadError
-from icgpt.results import FileInfo, FileState
+from icgpt.results import FILES, FileInfo, FileState
 
 CHUNK_BYTES: Final = 1_900_000  # with signature and framing, below the 2 MiB of a message
 _SETUP_LOOK_SECONDS: Final = 0.5
@@ -96,8 +96,8 @@ def upload(
 
 def _is_live(model: ModelCanister, hashes: dict[str, bytes]) -> bool:
     info = model.info()
-    same = all(info.source_sha256[kind] == sha256 for kind, sha256 in hashes.items())
-    return info.ready and same and (info.tokenizer or "tokenizer" not in hashes)
+    same = all(info.source_sha256[kind] == hashes.get(kind) for kind in FILES)
+    return info.ready and same and info.tokenizer == ("tokenizer" in hashes)
 
 
 def _expect(info: FileInfo, length: int, sha256: bytes) -> None:

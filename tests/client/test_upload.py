@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,21 @@ def test_a_stored_upload_is_set_up_without_sending_it_again(
     done = upload(canister, checkpoint)
     assert (done.sent, done.resumed) == (0, checkpoint.length)
     assert done.changed
+
+
+def test_the_same_model_without_its_tokenizer_is_another_one(
+    canister: ModelCanister, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "m", tiny_config())
+    vocab = {letter: place for place, letter in enumerate("abcdefghijk")}
+    words = {"version": "1.0", "model": {"type": "BPE", "vocab": vocab, "merges": []}}
+    (folder / "tokenizer.json").write_text(json.dumps(words))
+    assert upload(canister, open_checkpoint(str(folder))).changed
+    assert canister.info().tokenizer
+    (folder / "tokenizer.json").unlink()
+    assert upload(canister, open_checkpoint(str(folder))).changed
+    assert not canister.info().tokenizer
+    assert not upload(canister, open_checkpoint(str(folder))).changed
 
 
 def test_somebody_else_uploads_at_the_same_time(
