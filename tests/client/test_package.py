@@ -1,9 +1,8 @@
-"""The package's face: what `from icgpt import …` gives, and a table of types that is model.did."""
+"""The package's face: what `from icgpt import …` gives, and what it costs."""
 
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import icgpt
-from icgpt.interface import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,18 +48,3 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_the_table_of_methods_is_the_interface() -> None:
-    text = (ROOT / "canister" / "model" / "model.did").read_text()
-    service = re.sub(r"//.*", "", text[text.index("service : {") :])
-    declared = {}
-    for name, arguments, results, query in re.findall(
-        r"(\w+) : \((.*?)\) -> \((.*?)\)( query)?;", service
-    ):
-        counts = tuple(
-            len([one for one in part.split(",") if one.strip()]) for part in (arguments, results)
-        )
-        declared[name] = (*counts, bool(query))
-    ours = {n: (len(m.arguments), len(m.results), m.query) for n, m in METHODS.items()}
-    assert ours == declared
