@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from icgpt.checkpoint import built_in, open_checkpoint
@@ -201,3 +204,36 @@ def test_the_built_in_model_is_sound() -> None:
     checkpoint = open_checkpoint("shakespeare-char")
     assert checkpoint.config.vocab_size == 65
     assert checkpoint.length < 8 << 20
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+def read(parse: Callable[..., Any], *arguments: Any) -> Any:
+    """What was read; None for what was refused in few words and with a next step."""
+    try:
+        return parse(*arguments)
+    except CheckpointError as error:
+        refused = error
+    assert refused.hint
+    assert len(refused.message) < 300
+    return None
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from([*CONFIG, "icgpt", "n_inner", "activation_function"]), JSON))
+def test_configurations_of_noise(changes: dict[str, Any]) -> None:
+    found = read(parse_config, json.dumps({**CONFIG, **changes}).encode())
+    assert found is None or all(type(one) is int and one > 0 for one in vars(found).values())
+
+
+@settings(deadline=None)
+@given(JSON, JSON)
+def test_tokenizers_of_noise(vocab: Any, added: Any) -> None:
+    data = json.dumps({"model": {"vocab": vocab}, "added_tokens": added}).encode()
+    found = read(check_tokenizer, data, 3)
+    assert found is None or 0 <= found < 3
