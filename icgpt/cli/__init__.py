@@ -120,7 +120,8 @@ def _tell(error: dict[str, Any], as_json: bool) -> int:
     if len(message) > MAX_SHOWN:
         message = message[:MAX_SHOWN] + "…"
     hint = error.get("hint")
-    text = printable(f"{message}. {hint}" if hint else message)
+    stop = "" if message.endswith(("?", "!", "…")) else "."
+    text = printable(f"{message}{stop} {hint}" if hint else message)
     click.echo(f"{click.style('Error:', fg='red', bold=True)} {text}", err=True)
     if as_json:
         try:

@@ -210,3 +210,5 @@ def test_errors_have_one_full_stop(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert _tell(IcgptError("It broke.", "Mend it.").to_json(), False) == 1
     assert capsys.readouterr().err == "Error: It broke. Mend it.\n"
+    assert _tell(IcgptError("Is it broken?", "Mend it.").to_json(), False) == 1
+    assert capsys.readouterr().err == "Error: Is it broken? Mend it.\n"
