@@ -31,6 +31,7 @@ _EXIT_PORT, _EXIT_IN_USE = 3, 4
 _OURS = (
     *("canisters", "chunks", "secret", "subnet.0", "subnet.1", "ingress.cbor"),
     *("network.json", "network.log", "lock"),
+    *("secret.new", "ingress.cbor.new", "network.json.new"),  # of a killed process
 )
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -81,7 +82,7 @@ def start(
     Without a port it is 4943, or a free one when that is taken; 0 always takes a free one.
     """
     folder = state_dir or default_state_dir()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     running = status(folder)
     if running is not None:
         raise AlreadyRunningError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
 import json
 import logging
 import os
@@ -35,6 +36,8 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=4943, help="0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1")
     options = parser.parse_args()
+    if not _is_loopback(options.host):
+        parser.error(f"--host {options.host}: only this machine itself may be listened on")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     server = Server()
     try:
@@ -52,6 +55,13 @@ def main() -> int:
         subnet.stop()
         (options.state_dir / "network.json").unlink(missing_ok=True)
         _LOG.info("stopped")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def _serve(subnet: Subnet, server: Server, folder: Path, host: str, port: int) -> int:

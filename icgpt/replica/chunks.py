@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 from icgpt.replica import rejects
@@ -48,8 +49,13 @@ def assemble(folder: Path, record: CanisterRecord, hashes: list[bytes], whole: b
 
 def clear(folder: Path, record: CanisterRecord) -> None:
     """Drop all chunks."""
-    for digest in record.chunks:
-        (folder / digest.hex()).unlink(missing_ok=True)
     record.chunks.clear()
     if folder.exists():
-        folder.rmdir()
+        shutil.rmtree(folder)
+
+
+def forget_missing(folder: Path, record: CanisterRecord) -> None:
+    """Forget the chunks whose files are gone: dropped just before the process was killed."""
+    for digest in list(record.chunks):
+        if not (folder / digest.hex()).is_file():
+            del record.chunks[digest]

@@ -73,6 +73,12 @@ class Record:
         return cls(number, module, stable, heap, pages, items)
 
 
+def has_record(path: Path) -> bool:
+    """Tell whether anything was ever committed in a canister's folder."""
+    state = path / "state"
+    return state.is_file() and state.stat().st_size > 0
+
+
 class Folder:
     """A canister's folder, made if it is not there."""
 

@@ -25,6 +25,9 @@ from icgpt.replica.routing import EMPTY_REPLY, Hosted, Router
 from icgpt.replica.settings import changed, described, seen_by
 
 PROVISIONAL_CYCLES = 100_000_000_000_000
+MAX_CYCLES = (1 << 128) - 1
+# Of an argument, bytes of blobs not counted; the server decodes arguments between other requests.
+MAX_VALUES = 50_000
 FIRST_CANISTER = 0xFFFF_FFFF_FFE0_0000
 
 
@@ -107,7 +110,7 @@ class Management:
     def provisional_create(self, caller: Caller, argument: dict[str, Any]) -> bytes:
         """Create a canister with as many cycles as wanted."""
         amount = argument["amount"]
-        cycles = PROVISIONAL_CYCLES if amount is None else amount
+        cycles = PROVISIONAL_CYCLES if amount is None else _cycles(amount)
         return self.add(caller, argument["settings"], cycles, argument["specified_id"])
 
     def add(
@@ -142,7 +145,8 @@ class Management:
 
     def provisional_top_up(self, _caller: Caller, argument: dict[str, Any]) -> bytes:
         """Add cycles out of thin air."""
-        self.hosted(argument["canister_id"]).record.cycles += argument["amount"]
+        record = self.hosted(argument["canister_id"]).record
+        record.cycles = min(record.cycles + _cycles(argument["amount"]), MAX_CYCLES)
         return EMPTY_REPLY
 
     def deposit(self, caller: Caller, argument: dict[str, Any]) -> bytes:
@@ -304,7 +308,7 @@ class Management:
             "stable_memory_size": code.stable_bytes,
             "wasm_binary_size": record.module_bytes,
             "wasm_chunk_store_size": sum(record.chunks.values()),
-            "log_memory_store_size": sum(len(text) for _, _, text in record.log),
+            "log_memory_store_size": record.log_bytes,
         }
         queries = {
             "num_calls_total": record.queries,
@@ -377,11 +381,17 @@ class Management:
         return self.logs(caller, decode_argument(method, arg))
 
 
+def _cycles(amount: int) -> int:
+    if amount > MAX_CYCLES:
+        raise RejectError(rejects.bad_payload(f"an amount of cycles is at most {MAX_CYCLES}"))
+    return amount
+
+
 def decode_argument(method: Method, arg: bytes) -> Any:
     """Decode a method's one argument."""
     expected = [method.argument] if method.argument is not None else []
     try:
-        values = decode(arg, expected)
+        values = decode(arg, expected, max_values=MAX_VALUES)
     except CandidError as error:
         raise RejectError(rejects.bad_payload(f"Error decoding candid: {error}")) from error
     return values[0] if values else None

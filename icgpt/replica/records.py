@@ -14,6 +14,7 @@ DEFAULT_FREEZING_THRESHOLD = 2_592_000
 DEFAULT_RESERVED_LIMIT = 5_000_000_000_000
 DEFAULT_WASM_MEMORY_LIMIT = 3 << 30
 DEFAULT_LOG_LIMIT = 4_096
+LOG_LINE = 40  # bytes that a line of the log counts besides its text
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,21 @@ class CanisterRecord:
 
     def add_log(self, entries: list[tuple[int, bytes]]) -> None:
         """Append to the log, dropping the oldest lines beyond the limit."""
+        limit = self.settings.log_memory_limit
         for time, text in entries:
-            self.log.append((self.next_log_index, time, text[: self.settings.log_memory_limit]))
+            self.log.append((self.next_log_index, time, text[: max(0, limit - LOG_LINE)]))
             self.next_log_index += 1
-        size = sum(len(text) for _, _, text in self.log)
-        while size > self.settings.log_memory_limit:
-            size -= len(self.log.pop(0)[2])
+        excess = self.log_bytes - limit
+        gone = 0
+        while excess > 0:
+            excess -= len(self.log[gone][2]) + LOG_LINE
+            gone += 1
+        del self.log[:gone]
+
+    @property
+    def log_bytes(self) -> int:
+        """What the log takes of its limit."""
+        return sum(len(text) + LOG_LINE for _, _, text in self.log)
 
 
 @dataclass

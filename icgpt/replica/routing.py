@@ -9,15 +9,17 @@ instructions' price and the log.
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
 from icgpt.principal import MANAGEMENT, to_text
-from icgpt.replica import fees, rejects
+from icgpt.replica import chunks, fees, rejects
 from icgpt.replica.certification import Keys
-from icgpt.replica.execution import Canister
+from icgpt.replica.execution import Canister, InvalidModule
+from icgpt.replica.folder import DamagedState, has_record
 from icgpt.replica.history import History
 from icgpt.replica.messages import Environment, Kind, Message, Outcome, OutgoingCall, Reject
 from icgpt.replica.records import (
@@ -29,6 +31,7 @@ from icgpt.replica.records import (
     PendingCall,
     Task,
 )
+from icgpt.replica.state import ADVICE, StateError
 
 _LOG = logging.getLogger(__name__)
 KEPT_MESSAGES = 1_000
@@ -99,18 +102,42 @@ class Router:
         self.revision = 0  # counts the changes to `views`
         self.finished: list[bytes] = []  # requests answered since the server last looked
         self._now = 0
+        self._discarded: list[Canister] = []
         for record in state.canisters:
-            self.host(record)
+            self._reopen(record)
+        self._sweep()
 
     # --- the canister table
 
     def host(self, record: CanisterRecord) -> Hosted:
         """Add a canister, opening its code if there is some on disk."""
+        self.discard()  # of which one may have had the same id
         folder = self.folder / "canisters" / to_text(record.id)
         folder.mkdir(parents=True, exist_ok=True)
         hosted = self.hosted[record.id] = Hosted(record, Canister(folder))
         self.publish(hosted)
         return hosted
+
+    def _reopen(self, record: CanisterRecord) -> None:
+        """Add a canister of the last run; raises StateError rather than lose its code."""
+        name = to_text(record.id)
+        folder = self.folder / "canisters" / name
+        if record.module_bytes and not has_record(folder):
+            raise StateError(f"the code of canister {name} is not in {folder}; {ADVICE}")
+        try:
+            self.host(record)
+        except (DamagedState, InvalidModule, OSError) as error:
+            text = f"canister {name} can't be opened from {folder} ({error}); {ADVICE}"
+            raise StateError(text) from error
+        chunks.forget_missing(self.folder / "chunks" / name, record)
+
+    def _sweep(self) -> None:
+        """Remove the folders of canisters that were deleted, or never written down, in a kill."""
+        known = {to_text(canister) for canister in self.hosted}
+        for kind in ("canisters", "chunks"):
+            for path in (self.folder / kind).glob("*"):
+                if path.name not in known and path.is_dir():
+                    shutil.rmtree(path)
 
     def publish(self, hosted: Hosted) -> None:
         """Let the other threads see what has changed about a canister."""
@@ -126,11 +153,16 @@ class Router:
         self.revision += 1
 
     def remove(self, hosted: Hosted) -> None:
-        """Take a canister out of the table and its files off the disk."""
+        """Take a canister out of the table; its files go with `discard`."""
         del self.hosted[hosted.record.id]
         self.views.pop(hosted.record.id, None)
         self.revision += 1
-        hosted.code.delete()
+        self._discarded.append(hosted.code)
+
+    def discard(self) -> None:
+        """Remove the files of deleted canisters, once the state on disk names them no more."""
+        while self._discarded:
+            self._discarded.pop().delete()
 
     def state(self, *, waiting: bool) -> Everything:
         """Return what has to be written to disk, users' messages that wait only if asked for."""

@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 import cbor2
 
 from icgpt.replica.files import write_atomically
+from icgpt.replica.pages import write_all
 
-VERSION = 1
-_ADVICE = "reset the network with `icgpt network reset`"
+VERSION = 2
+ADVICE = "reset the network with `icgpt network reset`"
 _SLACK = 1 << 20  # bytes that may lie behind the end of a state in its file
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ class Store:
                 self._number, newest = number, body
         if not newest:
             if found:
-                raise StateError(f"{self._file} can't be read (damaged); {_ADVICE}")
+                raise StateError(f"{self._file} can't be read (damaged); {ADVICE}")
             return None
         return _read(self._file, newest, kind)
 
@@ -73,9 +74,10 @@ class Store:
         if not self._open:
             flags = os.O_WRONLY | os.O_CREAT
             self._open = [os.open(file, flags, 0o600) for file in self._files]
-        self._number += 1
-        file, data = self._open[self._number % 2], _seal(self._number, _document(value))
-        os.pwrite(file, data, 0)
+        number = self._number + 1
+        file, data = self._open[number % 2], _seal(number, _document(value))
+        write_all(file, memoryview(data), 0)
+        self._number = number  # only now, so that after a failure the good file stays untouched
         if os.fstat(file).st_size > len(data) + _SLACK:
             os.ftruncate(file, len(data))
 
@@ -107,10 +109,10 @@ def _read(file: Path, data: bytes, kind: type[T]) -> T:
     try:
         document = cbor2.loads(data)
         if document["version"] != VERSION:
-            raise StateError(f"{file} is of version {document['version']}; {_ADVICE}")
+            raise StateError(f"{file} is of version {document['version']}; {ADVICE}")
         return typing.cast(T, _typed(document["state"], kind))
-    except (cbor2.CBORDecodeError, KeyError, TypeError, ValueError) as error:
-        raise StateError(f"{file} can't be read ({error}); {_ADVICE}") from error
+    except (cbor2.CBORDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StateError(f"{file} can't be read ({error}); {ADVICE}") from error
 
 
 def _plain(value: Any) -> Any:

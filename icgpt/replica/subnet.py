@@ -39,6 +39,7 @@ HEARTBEAT_SECONDS = 1.0
 SAVE_SHARE = 20  # saving takes at most one part in so many of the time
 QUIET_SECONDS = 0.05
 STUMBLE_SECONDS = 0.1
+RETRY_SECONDS = 1.0
 CERTIFICATE_SECONDS = 1.0  # for how long an unchanged state is shown with the same signature
 CHARGE_SECONDS = 30.0
 # Answers are announced together, so that a burst of short messages shares one certificate.
@@ -71,25 +72,21 @@ class Subnet:
     """A local network's one subnet; see the module's text."""
 
     def __init__(self, folder: Path, announce: Callable[[list[bytes]], None]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock_file = _lock(folder)
         self._folder = folder
         self._announce = announce
-        self.keys = Keys.open(folder / "secret")
-        self._store = state.Store(folder / "subnet")
-        everything = self._store.load(Everything) or Everything()
-        saved = state.load(folder / "ingress.cbor", Saved) or Saved()
-        # Written at the end only; should this process be killed, it would be out of date.
-        (folder / "ingress.cbor").unlink(missing_ok=True)
-        self.history = History(saved.entries or everything.running)
-        self.subnet_id, self.root_key = self.keys.subnet_id, self.keys.root_key
-        self.router = Router(folder, everything, self.history, saved.messages, self.keys)
+        try:
+            self._load()
+        except BaseException:
+            self._lock_file.close()
+            raise
         self.management = Management(self.router)
         self._inbox: queue.SimpleQueue[Task | _Question | None] = queue.SimpleQueue()
         self._stopping = False
         self._dirty = False
         now = time.monotonic()
-        self._next_save = self._next_heartbeat = now
+        self._next_save = self._next_heartbeat = self._retry = now
         self._next_charge = now + CHARGE_SECONDS
         self._announced = now
         self._signing = threading.Lock()
@@ -97,6 +94,28 @@ class Subnet:
         self._canister_tree: tuple[int, Tree] = (-1, certification.EMPTY)
         self._fixed = self._fixed_content()
         self._worker = threading.Thread(target=self._work, name="icgpt-subnet")
+
+    def _load(self) -> None:
+        """Take up the state on disk; raises StateError if it can't be taken up whole."""
+        folder = self._folder
+        self._store = state.Store(folder / "subnet")
+        found = self._store.load(Everything)
+        if found is None and any((folder / "canisters").glob("*")):
+            text = f"{folder} holds canisters of another version; {state.ADVICE}"
+            raise state.StateError(text)
+        everything = found or Everything()
+        saved = state.load(folder / "ingress.cbor", Saved) or Saved()
+        try:
+            self.keys = Keys.open(folder / "secret")
+        except ValueError as error:
+            raise state.StateError(str(error)) from error
+        self.subnet_id, self.root_key = self.keys.subnet_id, self.keys.root_key
+        self.history = History(saved.entries or everything.running)
+        self.router = Router(folder, everything, self.history, saved.messages, self.keys)
+        if found is None:
+            self._store.save(everything)
+        # Written at the end only; should this process be killed, it would be out of date.
+        (folder / "ingress.cbor").unlink(missing_ok=True)
 
     def start(self) -> None:
         """Start the worker."""
@@ -260,7 +279,7 @@ class Subnet:
         if self.router.queue:
             self._run(self.router.queue.popleft())
         if self._dirty and ((idle and item is None) or time.monotonic() >= self._next_save):
-            self.save()
+            self._try_save()
         self._tell(force=False)
 
     def _wait(self) -> float:
@@ -399,7 +418,7 @@ class Subnet:
         now = time.monotonic()
         if force or now - self._announced >= ANNOUNCE_SECONDS:
             if self._dirty:
-                self.save()
+                self._try_save()
             self._announced = now
             finished, self.router.finished = self.router.finished, []
             self._announce(finished)
@@ -410,11 +429,22 @@ class Subnet:
         Users' messages that still wait are written at the end only: nobody was promised anything
         about them, and they can be large.
         """
-        self._dirty = False
         begun = time.monotonic()
         self._store.save(self.router.state(waiting=waiting))
+        self._dirty = False
         now = time.monotonic()
         self._next_save = now + SAVE_SHARE * (now - begun)
+        self.router.discard()
+
+    def _try_save(self) -> None:
+        """Save, or say in the log why not and try again later: the network goes on meanwhile."""
+        if time.monotonic() < self._retry:
+            return
+        try:
+            self.save()
+        except OSError:
+            _LOG.exception("the network's state could not be written; a kill would lose it")
+            self._retry = time.monotonic() + RETRY_SECONDS
 
 
 def _lock(folder: Path) -> IO[bytes]:

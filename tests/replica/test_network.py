@@ -121,6 +121,7 @@ def test_status_and_files(folder: Path) -> None:
     assert bytes.fromhex(document["root_key"]) == info.root_key
     assert from_text(info.default_effective_canister_id) == client(info).create()
     assert stat.S_IMODE((folder / "secret").stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     with pytest.raises(network.AlreadyRunningError, match="runs at"):
         network.start(folder, port=0)
 
@@ -192,9 +193,11 @@ def test_state_files(tmp_path: Path) -> None:
     save(tmp_path / "state", everything)
     assert load(tmp_path / "state", Everything) == everything
     assert load(tmp_path / "missing", Everything) is None
-    for junk in (b"", b"\xa0", b"\x81\x01", b"\xa2gversion\x02estate\xa0"):
+    other = b"\xa2gversion\x01estate\xa0"  # the last version
+    wrong = (b"\xa2gversion\x02estate\x05", b"\xa2gversion\x02estate\xa1dnone\x05")
+    for junk in (b"", b"\xa0", b"\x81\x01", other, *wrong):
         (tmp_path / "state").write_bytes(junk)
-        with pytest.raises(StateError):
+        with pytest.raises(StateError, match="icgpt network reset"):
             load(tmp_path / "state", Everything)
 
 
