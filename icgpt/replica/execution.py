@@ -21,6 +21,7 @@ from icgpt.replica.instance import Instance
 from icgpt.replica.journal import HEAP, STABLE, Piece
 from icgpt.replica.loading import Loaded, load
 from icgpt.replica.messages import Environment, Kind, Message, Outcome
+from icgpt.replica.page_meter import PageMeter
 from icgpt.replica.stable import StableMemory
 from icgpt.replica.system_api import SystemApi
 from icgpt.replica.wasm import InvalidModule
@@ -170,22 +171,30 @@ class Canister:
     def _run(self, code: _Code, message: Message, entry: str, limit: int) -> Outcome:
         """Run one entry point; neither commits nor undoes."""
         api = self._api
-        api.begin(message, limit)
+        keeps_writes = message.kind not in _UNDONE and message.replicated
+        pages = PageMeter(self._release.pages, keeps_writes=keeps_writes)
+        api.begin(message, limit, pages)
         outcome = api.outcome
         try:
             instance = self._instance(code)
+            if self._release.pages.heap_counts:
+                instance.heap.watch()
             instance.set_counter(limit)
             if entry:
                 instance.run(entry)
             elif message.callback is not None:
                 instance.run_callback(message.callback)
+            api.charge(pages.heap(instance.heap) + pages.after())
             api.settle()
         except Trap as trap:
             if trap.log:
                 api.log(trap.log.encode())
             outcome = Outcome(logs=outcome.logs, trap=trap.reject(message.environment.canister_id))
+            if code.instance is not None:
+                api.waiting += pages.heap(code.instance.heap)
         if code.instance is not None:
             outcome.instructions = min(max(api.used(), 0), limit)
+            outcome.page_instructions = min(pages.charged, outcome.instructions)
         if message.kind is Kind.QUERY and not api.answered and outcome.trap is None:
             outcome.trap = errors.did_not_reply(message.environment.canister_id)
         return outcome
@@ -274,7 +283,11 @@ class Canister:
             return
         limit = self._release.limits.install - total.instructions
         outcome = self._run(code, message, entry, limit)
+        if message.kind is Kind.START and code.instance is not None:
+            heap = code.instance.heap  # of new code: its file is dropped if a later step fails
+            heap.commit(heap.stage())
         total.instructions += outcome.instructions
+        total.page_instructions += outcome.page_instructions
         total.logs += outcome.logs
         total.trap = outcome.trap
         total.cycles_burned += outcome.cycles_burned

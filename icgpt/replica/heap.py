@@ -34,12 +34,13 @@ class Heap:
         self.committed = committed
         self.size = max(committed, minimum)
         self._reserved = max(reserved, self.size)
-        self.base = pages.reserve(self._reserved)
+        self.base = pages.reserve(self._reserved, WASM_PAGE)
         try:
             if committed:
                 pages.map_private(self.base, committed, fd, 0)
             if self.size > committed:
                 pages.map_zeros(self.base + committed, self.size - committed)
+            pages.small(self.base, self.size)
         except OSError:
             self.release()
             raise
@@ -50,6 +51,7 @@ class Heap:
             if size > min(MAX_HEAP, self._reserved):
                 raise OSError("the heap can't grow past 4 GiB")
             pages.map_zeros(self.base + self.size, size - self.size)
+            pages.small(self.base + self.size, size - self.size)
             self.size = size
 
     def stage(self) -> list[pages.Range]:
@@ -70,7 +72,25 @@ class Heap:
         pages.forget(self.base, changed, self.fd)
         if self.size > before:
             pages.map_private(self.base + before, self.size - before, self.fd, before)
+            pages.small(self.base + before, self.size - before)
             self.committed = self.size
+
+    def watch(self) -> None:
+        """Forget what was touched so far. All changes must have been committed or undone."""
+        pages.drop(self.base, self.size)
+
+    def touched(self, unit: int) -> tuple[int, int]:
+        """Pages of `unit` bytes that were accessed since `watch`, and that were written.
+
+        Exact on Linux for Wasm pages: with a page of a file that is read, the kernel maps others of
+        the same aligned 64 KiB at most, and `base` is aligned. An exception is where memory is so
+        short that the kernel takes pages of files away while a message runs. Where the system
+        doesn't tell what was read, what was written counts.
+        """
+        written = _dirty_pages.find(self.base, self.size, self.fd, self.committed)
+        accessed = _dirty_pages.resident(self.base, self.size)
+        count = pages.count(written, unit)
+        return count if accessed is None else pages.count(accessed, unit), count
 
     def rollback(self) -> bool:
         """Undo what has changed since the commit; False if a fresh instance is needed for it."""

@@ -101,6 +101,10 @@ class Instance:
         self._table = self._export(metering.TABLE, _TABLE)
         if heap_file[1]:
             self.heap.rollback()  # data segments were laid over the committed pages
+        else:
+            self.heap.commit(
+                self.heap.stage()
+            )  # so that what messages touch can be told from data segments
 
     def close(self) -> None:
         """Drop the instance and its memory."""

@@ -202,7 +202,7 @@ class Management:
                 f"{error}"
             )
             raise RejectError(rejects.reject(505, text)) from error
-        self.router.account(caller.root, outcome.instructions)
+        self.router.account(caller.root, outcome)
         record.cycles = max(0, record.cycles - fees.execution(outcome.instructions))
         record.add_log(outcome.logs)
         if outcome.trap is not None:

@@ -102,7 +102,8 @@ class Message:
 class Outcome:
     """What a message did. Exactly one of `reply` and `reject` is set if it answered."""
 
-    instructions: int = 0
+    instructions: int = 0  # all that is charged
+    page_instructions: int = 0  # the part of it that is for touched pages of memory
     trap: Reject | None = None
     reply: bytes | None = None
     reject: Reject | None = None

@@ -38,6 +38,7 @@ _libc.memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _FIXED = 0x10
 _NORESERVE = 0x4000 if sys.platform == "linux" else 0x40
 _DONTNEED = 4
+_NOHUGEPAGE = 15
 _FAILED = ctypes.c_void_p(-1).value
 
 WRITE_AT_MOST = 1 << 30  # one pwrite; Linux stops short of 2 GiB
@@ -52,10 +53,16 @@ def _map(address: int | None, size: int, protection: int, flags: int, fd: int, o
     return result
 
 
-def reserve(size: int) -> int:
-    """Reserve address space that faults when touched."""
+def reserve(size: int, alignment: int = PAGE) -> int:
+    """Reserve address space that faults when touched; `size` must be a multiple of a page."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
-    return _map(None, size, 0, flags, -1, 0)
+    found = _map(None, size + alignment - PAGE, 0, flags, -1, 0)
+    base = -(-found // alignment) * alignment
+    if base > found:
+        unmap(found, base - found)
+    if found + alignment - PAGE > base:
+        unmap(base + size, found + alignment - PAGE - base)
+    return base
 
 
 def map_private(address: int | None, size: int, fd: int, offset: int) -> int:
@@ -84,6 +91,18 @@ def forget(address: int, ranges: Iterable[Range], fd: int, offset: int = 0) -> N
             map_private(address + start, end - start, fd, offset + start)
 
 
+def drop(address: int, size: int) -> None:
+    """Let a mapping without private copies start anew: none of its pages is resident any more."""
+    if size and sys.platform == "linux":
+        _libc.madvise(address, size, _DONTNEED)
+
+
+def small(address: int, size: int) -> None:
+    """Keep the kernel from using large pages here, which would hide what was touched."""
+    if size and sys.platform == "linux":
+        _libc.madvise(address, size, _NOHUGEPAGE)
+
+
 def view(address: int, size: int) -> memoryview:
     """Memory at an address as bytes."""
     return memoryview((ctypes.c_char * size).from_address(address)).cast("B")
@@ -105,6 +124,17 @@ def write_all(fd: int, data: memoryview, offset: int) -> None:
         done += os.pwrite(fd, data[done : done + WRITE_AT_MOST], offset + done)
 
 
+def count(ranges: Iterable[Range], unit: int) -> int:
+    """How many units of so many bytes sorted ranges touch."""
+    total, after = 0, 0
+    for start, end in ranges:
+        first = max(start // unit, after)
+        last = (end - 1) // unit + 1
+        total += max(last - first, 0)
+        after = max(after, last)
+    return total
+
+
 def _close_gaps(ranges: Iterable[Range], gap: int) -> Iterator[Range]:
     """Join sorted ranges that lie close together."""
     current: Range | None = None
@@ -117,6 +147,13 @@ def _close_gaps(ranges: Iterable[Range], gap: int) -> Iterator[Range]:
             current = (start, end)
     if current is not None:
         yield current
+
+
+# What the page scan asks for: categories inverted, all needed, any needed, reported. A private
+# copy is neither of a file (4) nor the zero page (32); what is resident is present (8) or swapped
+# out (16).
+_COPIES = (36, 36, 24, 24)
+_RESIDENT = (0, 0, 24, 24)
 
 
 class DirtyPages:
@@ -145,23 +182,34 @@ class DirtyPages:
         if self._process != os.getpid():
             self._open()
         if self._scan:
-            return self._scanned(address, size)
+            return self._scanned(address, size, _COPIES)
         if self._pagemap >= 0:
-            return self._read(address, size)
+            return self._read(address, size, copies=True)
         return compare(address, size, fd, file_size)
+
+    def resident(self, address: int, size: int) -> list[Range] | None:
+        """Ranges of pages that were touched since `drop`; None where the system doesn't tell."""
+        if not size:
+            return []
+        if self._process != os.getpid():
+            self._open()
+        if self._scan:
+            return self._scanned(address, size, _RESIDENT)
+        if self._pagemap >= 0:
+            return self._read(address, size, copies=False)
+        return None
 
     def _try_scan(self) -> bool:
         probe = mmap.mmap(-1, PAGE)
         try:
-            self._scanned(ctypes.addressof(ctypes.c_char.from_buffer(probe)), PAGE)
+            self._scanned(ctypes.addressof(ctypes.c_char.from_buffer(probe)), PAGE, _COPIES)
         except OSError:
             return False
         return True
 
-    def _scanned(self, address: int, size: int) -> list[Range]:
-        # struct pm_scan_arg of linux/fs.h; private copies are neither of a file nor the zero page
+    def _scanned(self, address: int, size: int, kind: tuple[int, int, int, int]) -> list[Range]:
+        # struct pm_scan_arg of linux/fs.h
         request, length, room = 0xC0606610, 96, 1024
-        file, present, swapped, zero = 1 << 2, 1 << 3, 1 << 4, 1 << 5
         found = (ctypes.c_uint64 * (3 * room))()
         out: list[Range] = []
         at, end = address, address + size
@@ -170,7 +218,7 @@ class DirtyPages:
                 struct.pack(
                     "12Q",
                     *(length, 0, at, end, 0, ctypes.addressof(found), room, 0),
-                    *(file | zero, file | zero, present | swapped, present | swapped),
+                    *kind,
                 )
             )
             count = fcntl.ioctl(self._pagemap, request, argument, True)
@@ -183,7 +231,7 @@ class DirtyPages:
             at = after
         return out
 
-    def _read(self, address: int, size: int) -> list[Range]:
+    def _read(self, address: int, size: int, *, copies: bool) -> list[Range]:
         out: list[Range] = []
         step = 1 << 30  # 2 MiB of pagemap at a time
         for start in range(0, size, step):
@@ -192,7 +240,7 @@ class DirtyPages:
             entries = np.frombuffer(raw, dtype=np.uint64)
             there = (entries >> np.uint64(62)) != 0
             shared = (entries >> np.uint64(61)) & np.uint64(1)
-            out.extend(_runs(there & (shared == 0), start))
+            out.extend(_runs(there & (shared == 0) if copies else there, start))
         return list(_close_gaps(out, 0))
 
 

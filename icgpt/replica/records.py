@@ -158,6 +158,7 @@ class MessageRecord:
     received: int
     status: str = "received"
     instructions: int = 0
+    page_instructions: int = 0  # the part of them that is for touched pages
     messages: int = 0
 
 

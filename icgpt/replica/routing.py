@@ -228,11 +228,12 @@ class Router:
             hosted.record.cycles = max(0, hosted.record.cycles - fee)
         self.queue.append(task)
 
-    def account(self, root: bytes, instructions: int) -> None:
+    def account(self, root: bytes, outcome: Outcome) -> None:
         """Add a message's instructions to the record of the ingress message that caused it."""
         record = self._by_root.get(root) if root else None
         if record is not None:
-            record.instructions += instructions
+            record.instructions += outcome.instructions
+            record.page_instructions += outcome.page_instructions
             record.messages += 1
 
     # --- running code
@@ -413,7 +414,7 @@ class Router:
             _LOG.exception("running %s of %s failed", kind.value, to_text(record.id))
             outcome = Outcome(trap=rejects.engine_failure(record.id))
         context.instructions += outcome.instructions
-        self.account(context.root, outcome.instructions)
+        self.account(context.root, outcome)
         record.cycles = max(0, record.cycles + prepaid - fees.execution(outcome.instructions))
         record.add_log(outcome.logs)
         return outcome

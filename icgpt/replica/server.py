@@ -213,6 +213,7 @@ class Server:
                 "received": record.received,
                 "status": record.status,
                 "instructions": record.instructions,
+                "page_instructions": record.page_instructions,
                 "messages": record.messages,
             }
             for record in self.subnet.messages(last)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from icgpt.replica import errors
 from icgpt.replica.ic0 import mode
 from icgpt.replica.messages import Callback, Kind, Message, Outcome
+from icgpt.replica.page_meter import PageMeter
 from icgpt.replica.weights import BYTE_TRANSMISSION, LOG_CAPACITY
 
 if TYPE_CHECKING:
@@ -33,9 +34,10 @@ class MessageState:
         self.stable: StableMemory
         self.failure: BaseException | None = None
 
-    def begin(self, message: Message, limit: int) -> None:
+    def begin(self, message: Message, limit: int, pages: PageMeter) -> None:
         """Set everything up for a message that may use `limit` instructions."""
         self.message = message
+        self.pages = pages
         self.environment = message.environment
         self.mode, self.mode_name = mode(message)
         self.limit = limit

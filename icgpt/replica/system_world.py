@@ -21,7 +21,7 @@ class WorldCalls(MessageState):
 
     # -- stable memory -------------------------------------------------------------------------
 
-    def _stable_range(self, offset: int, heap: int, size: int) -> int:
+    def _stable_range(self, offset: int, heap: int, size: int, *, write: bool) -> int:
         """Check both sides of a copy and charge for it; gives the heap's address."""
         self.charge(size)
         if size > SLICE_LIMIT:
@@ -31,6 +31,7 @@ class WorldCalls(MessageState):
         memory = self.instance.heap
         if heap + size > memory.size:
             raise errors.trapped("heap out of bounds")
+        self.charge(self.pages.stable(offset, size, write=write))
         return memory.base + heap
 
     def stable64_size(self) -> int:
@@ -41,11 +42,12 @@ class WorldCalls(MessageState):
 
     def stable64_write(self, offset: int, source: int, size: int) -> None:
         if size:
-            self.stable.write(offset, self._stable_range(offset, source, size), size)
+            address = self._stable_range(offset, source, size, write=True)
+            self.stable.write(offset, address, size)
 
     def stable64_read(self, target: int, offset: int, size: int) -> None:
         if size:
-            self.stable.read(self._stable_range(offset, target, size), offset, size)
+            self.stable.read(self._stable_range(offset, target, size, write=False), offset, size)
 
     def _must_fit_32(self) -> None:
         if self.stable.pages > _LIMIT_32:
@@ -130,6 +132,7 @@ class WorldCalls(MessageState):
         return before
 
     def performance_counter(self, kind: int) -> int:
+        self.charge(self.pages.heap(self.instance.heap))
         if kind == 0:
             return self.used()
         if kind == 1:

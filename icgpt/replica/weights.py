@@ -3,7 +3,7 @@
 Three kinds of figures stand here and nowhere else: the weight of each Wasm operator (added up for
 each basic block by `metering`), the charge of each system call (a fixed part and a part for each
 byte), and the limits of a message. Weights and charges are those of a 32-bit heap, read from the
-platform's public sources; its charges for touched memory pages will be further fields of `Release`.
+platform's public sources. A further table holds what touched pages of memory cost (`PagePrices`).
 """
 
 from __future__ import annotations
@@ -148,6 +148,50 @@ class Limits:
     inspect: int = 200_000_000
 
 
+WASM_PAGE = 1 << 16
+OS_PAGE = 1 << 12
+
+
+@dataclass(frozen=True)
+class PagePrices:
+    """What a message pays for each page of memory that it touches, the first time.
+
+    `unit` is what the platform tracks as one page. Accesses and writes are charged at once, each
+    page once; `*_after` for each written page when the message has ended. A first write is an
+    access too. Queries pay for accesses alone: what they write is forgotten.
+    """
+
+    unit: int = WASM_PAGE
+    heap_access: int = 0
+    heap_write: int = 0
+    heap_after: int = 0
+    stable_access: int = 0
+    stable_write: int = 0
+    stable_after: int = 0
+
+    @property
+    def heap_counts(self) -> bool:
+        """Whether touching the heap costs anything."""
+        return bool(self.heap_access or self.heap_write or self.heap_after)
+
+
+# dfinity/ic pull request 10789 (2026-07): 5,000 for each 4 KiB page, in whole Wasm pages, at the
+# first access and again at the first write; 3,000 for each written one after the message.
+_TOUCHED = 5_000 * (WASM_PAGE // OS_PAGE)
+_COPIED = 3_000 * (WASM_PAGE // OS_PAGE)
+PAGES_2026_07 = PagePrices(
+    heap_access=_TOUCHED,
+    heap_write=_TOUCHED,
+    heap_after=_COPIED,
+    stable_access=_TOUCHED,
+    stable_write=_TOUCHED,
+    stable_after=_COPIED,
+)
+# Before it: reads are free, a written 4 KiB page costs 1,000, of stable memory at once and of the
+# heap after the message, and 3,000 for copying it.
+PAGES_2026_06 = PagePrices(unit=OS_PAGE, heap_after=4_000, stable_write=1_000, stable_after=3_000)
+
+
 @dataclass(frozen=True)
 class Release:
     """The prices of one release of the platform, named by the month they were read."""
@@ -160,6 +204,7 @@ class Release:
     call_default: int = 500
     calls: dict[str, int] = field(default_factory=_calls)
     limits: Limits = field(default_factory=Limits)
+    pages: PagePrices = PAGES_2026_07
 
     def call(self, name: str) -> int:
         """The fixed charge of the system call `ic0.NAME`."""
@@ -167,3 +212,6 @@ class Release:
 
 
 CURRENT = Release("2026-07")
+BEFORE = Release("2026-06", pages=PAGES_2026_06)
+WITHOUT_PAGES = Release("2026-07 without pages", pages=PagePrices())  # to reckon code alone
+RELEASES = {release.name: release for release in (CURRENT, BEFORE, WITHOUT_PAGES)}

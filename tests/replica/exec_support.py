@@ -42,7 +42,7 @@ def wat(body: str, *imports: str, memory: str = '(memory (export "memory") 1)') 
 class Driver:
     """A canister in a folder, and short ways to run messages on it."""
 
-    def __init__(self, folder: Path, release: weights.Release = weights.CURRENT) -> None:
+    def __init__(self, folder: Path, release: weights.Release = weights.WITHOUT_PAGES) -> None:
         self.folder = folder
         self.release = release
         self.canister = Canister(folder, release)

@@ -20,7 +20,7 @@ Make = Callable[..., Driver]
 def make(tmp_path: Path) -> Iterator[Make]:
     made: list[Driver] = []
 
-    def build(body: str, *imports: str, release: weights.Release = weights.CURRENT) -> Driver:
+    def build(body: str, *imports: str, release: weights.Release = weights.WITHOUT_PAGES) -> Driver:
         driver = Driver(tmp_path / str(len(made)), release)
         made.append(driver)
         assert driver.install(wat(body, *imports)).trap is None
@@ -142,7 +142,7 @@ def test_the_call_context_counter(make: Make) -> None:
 
 
 def limited(**limits: int) -> weights.Release:
-    return replace(weights.CURRENT, limits=replace(weights.Limits(), **limits))
+    return replace(weights.WITHOUT_PAGES, limits=replace(weights.Limits(), **limits))
 
 
 def test_a_message_stops_at_its_limit(make: Make) -> None:
