@@ -7,31 +7,33 @@
 use crate::attention::{Attention, Cache};
 use crate::config::Config;
 use crate::gelu;
-use crate::linear::Linear;
 use crate::norm::LayerNorm;
+use crate::quantised::Activations;
 use crate::simd::{F32x4, floats, floats_mut, padded, zeros};
+use crate::weights::{Input, Matrix, Precision};
 
 /// A loaded model.
 pub struct Model {
     pub(crate) config: Config,
+    pub(crate) precision: Precision,
     pub(crate) parameters: u64,
-    pub(crate) wte: Linear,
+    pub(crate) wte: Matrix,
     /// `[n_ctx][padded n_embd]`
     pub(crate) wpe: Vec<F32x4>,
     pub(crate) layers: Vec<Layer>,
     pub(crate) ln_f: LayerNorm,
     /// None when the head shares `wte`.
-    pub(crate) lm_head: Option<Linear>,
+    pub(crate) lm_head: Option<Matrix>,
 }
 
 /// The weights of one block.
 pub(crate) struct Layer {
     pub ln_1: LayerNorm,
-    pub c_attn: Linear,
-    pub attn_proj: Linear,
+    pub c_attn: Matrix,
+    pub attn_proj: Matrix,
     pub ln_2: LayerNorm,
-    pub c_fc: Linear,
-    pub mlp_proj: Linear,
+    pub c_fc: Matrix,
+    pub mlp_proj: Matrix,
     /// What attention scores are multiplied by.
     pub scale: f32,
 }
@@ -43,6 +45,7 @@ pub(crate) struct Scratch {
     qkv: Vec<F32x4>,
     attended: Vec<F32x4>,
     hidden: Vec<F32x4>,
+    rounded: Activations,
     attention: Attention,
 }
 
@@ -60,6 +63,7 @@ impl Scratch {
             qkv: zeros(3 * n_embd),
             attended: zeros(n_embd),
             hidden: zeros(n_inner),
+            rounded: Activations::default(),
             attention: Attention::new(n_head, n_embd / n_head),
         }
     }
@@ -70,6 +74,12 @@ impl Model {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// How its weights are held.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Number of weights, counted as the checkpoint stores them (a shared head once).
@@ -100,17 +110,18 @@ impl Model {
                 qkv,
                 attended,
                 hidden,
+                rounded,
                 attention,
             } = scratch;
             layer.ln_1.apply(n_embd, stream, normed);
-            layer.c_attn.apply(normed, qkv);
+            layer.c_attn.apply(input(normed, rounded), qkv);
             attention.apply(cache, at, layer.scale, floats(qkv), floats_mut(attended));
-            layer.attn_proj.add_to(attended, stream);
+            layer.attn_proj.add_to(input(attended, rounded), stream);
 
             layer.ln_2.apply(n_embd, stream, normed);
-            layer.c_fc.apply(normed, hidden);
+            layer.c_fc.apply(input(normed, rounded), hidden);
             gelu::apply(self.config.activation, hidden);
-            layer.mlp_proj.add_to(hidden, stream);
+            layer.mlp_proj.add_to(input(hidden, rounded), stream);
         }
     }
 
@@ -120,6 +131,10 @@ impl Model {
         logits.resize(padded(self.config.vocab_size) / 4, F32x4::zero());
         self.ln_f
             .apply(self.config.n_embd, &scratch.stream, &mut scratch.normed);
-        head.apply(&scratch.normed, logits);
+        head.apply(input(&scratch.normed, &mut scratch.rounded), logits);
     }
+}
+
+fn input<'a>(floats: &'a [F32x4], rounded: &'a mut Activations) -> Input<'a> {
+    Input { floats, rounded }
 }
