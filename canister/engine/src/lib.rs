@@ -41,6 +41,7 @@ mod model;
 mod norm;
 mod plan;
 mod quantised;
+mod rounded_attention;
 mod sampling;
 mod scoring;
 mod session;

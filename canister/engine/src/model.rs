@@ -4,11 +4,12 @@
 //! two-layer perceptron, each behind a layer norm and added to the stream, a last layer norm, and
 //! the head, which shares the token embedding unless the checkpoint is untied.
 
-use crate::attention::{Attention, Cache};
+use crate::attention::{self, Attention};
 use crate::config::Config;
 use crate::gelu;
 use crate::norm::LayerNorm;
 use crate::quantised::Activations;
+use crate::rounded_attention;
 use crate::simd::{F32x4, floats, floats_mut, padded, zeros};
 use crate::weights::{Input, Matrix, Precision};
 
@@ -38,6 +39,23 @@ pub(crate) struct Layer {
     pub scale: f32,
 }
 
+/// Keys and values of one layer, held in 16 bits where the weights are quantised.
+pub(crate) enum Cache {
+    Floats(attention::Cache),
+    Rounded(rounded_attention::Cache),
+}
+
+impl Cache {
+    pub fn new(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Cache::Floats(attention::Cache::default()),
+            Precision::Int8 | Precision::Int16 => {
+                Cache::Rounded(rounded_attention::Cache::default())
+            }
+        }
+    }
+}
+
 /// Working memory of a pass; all buffers are padded.
 pub(crate) struct Scratch {
     stream: Vec<F32x4>,
@@ -47,6 +65,7 @@ pub(crate) struct Scratch {
     hidden: Vec<F32x4>,
     rounded: Activations,
     attention: Attention,
+    rounded_attention: rounded_attention::Attention,
 }
 
 impl Scratch {
@@ -65,6 +84,7 @@ impl Scratch {
             hidden: zeros(n_inner),
             rounded: Activations::default(),
             attention: Attention::new(n_head, n_embd / n_head),
+            rounded_attention: rounded_attention::Attention::new(n_head, n_embd / n_head),
         }
     }
 }
@@ -112,10 +132,17 @@ impl Model {
                 hidden,
                 rounded,
                 attention,
+                rounded_attention,
             } = scratch;
             layer.ln_1.apply(n_embd, stream, normed);
             layer.c_attn.apply(input(normed, rounded), qkv);
-            attention.apply(cache, at, layer.scale, floats(qkv), floats_mut(attended));
+            let (qkv, into) = (floats(qkv), floats_mut(attended));
+            match cache {
+                Cache::Floats(cache) => attention.apply(cache, at, layer.scale, qkv, into),
+                Cache::Rounded(cache) => {
+                    rounded_attention.apply(cache, at, layer.scale, qkv, into);
+                }
+            }
             layer.attn_proj.add_to(input(attended, rounded), stream);
 
             layer.ln_2.apply(n_embd, stream, normed);

@@ -131,17 +131,7 @@ impl<W: Weight> Quantised<W> {
     }
 
     fn accumulate(&self, x: &Activations, out: &mut [F32x4]) {
-        let (pairs, unit) = (x.pairs(), x.unit);
-        for (start, width) in passes(self.n_in) {
-            let weights = self.pass(start, width);
-            let x = &pairs[start / 2..][..width / 2];
-            match width {
-                768 => accumulate_768(x, unit, weights, &self.scales, out),
-                256 => accumulate_256(x, unit, weights, &self.scales, out),
-                64 => accumulate_64(x, unit, weights, &self.scales, out),
-                _ => accumulate_8(x, unit, weights, &self.scales, out),
-            }
-        }
+        multiply(x.pairs(), x.unit, &self.weights, &self.scales, out);
     }
 
     /// The weights of one pass, in eights.
@@ -169,8 +159,30 @@ impl<W: Weight> Quantised<W> {
     }
 }
 
+/// out += unit · scales · W·x for a packed matrix, whose inputs are the pairs of `x`. It may have
+/// more outputs than `out`; the others are left out.
+pub fn multiply<W: Weight>(
+    x: &[Pair],
+    unit: f32,
+    weights: &[[W; 8]],
+    scales: &[F32x4],
+    out: &mut [F32x4],
+) {
+    let groups = weights.len() / x.len();
+    for (start, width) in passes(x.len() * 2) {
+        let weights = &weights[start / 2 * groups..][..width / 2 * groups];
+        let x = &x[start / 2..][..width / 2];
+        match width {
+            768 => accumulate_768(x, unit, weights, scales, out),
+            256 => accumulate_256(x, unit, weights, scales, out),
+            64 => accumulate_64(x, unit, weights, scales, out),
+            _ => accumulate_8(x, unit, weights, scales, out),
+        }
+    }
+}
+
 /// First input and width of each pass over `n_in` inputs.
-fn passes(n_in: usize) -> impl Iterator<Item = (usize, usize)> {
+pub fn passes(n_in: usize) -> impl Iterator<Item = (usize, usize)> {
     let (n_in, mut start) = (padded(n_in), 0);
     std::iter::from_fn(move || {
         let width = PASSES.into_iter().find(|&width| start + width <= n_in)?;
