@@ -103,23 +103,24 @@ pub struct Quantised<W> {
     weights: Vec<[W; 8]>,
     /// One for each output, padded.
     scales: Vec<F32x4>,
-    /// Padded, or empty for none.
+    /// Padded; zeros where there is none.
     bias: Vec<F32x4>,
 }
 
 impl<W: Weight> Quantised<W> {
+    /// The same with a bias, padded, or empty for none.
     pub fn with_bias(self, bias: Vec<F32x4>) -> Self {
-        Self { bias, ..self }
+        if bias.is_empty() {
+            self
+        } else {
+            Self { bias, ..self }
+        }
     }
 
     /// out = W·x + bias. `out` is padded.
     pub fn apply(&self, x: &Activations, out: &mut [F32x4]) {
-        if self.bias.is_empty() {
-            out.fill(F32x4::zero());
-        } else {
-            out.copy_from_slice(&self.bias);
-        }
-        self.accumulate(x, out);
+        let (pairs, bias) = (x.pairs(), Some(&self.bias[..]));
+        multiply(pairs, x.unit, &self.weights, &self.scales, bias, out);
     }
 
     /// out += W·x + bias.
@@ -127,11 +128,7 @@ impl<W: Weight> Quantised<W> {
         for (out, &bias) in out.iter_mut().zip(&self.bias) {
             *out = *out + bias;
         }
-        self.accumulate(x, out);
-    }
-
-    fn accumulate(&self, x: &Activations, out: &mut [F32x4]) {
-        multiply(x.pairs(), x.unit, &self.weights, &self.scales, out);
+        multiply(x.pairs(), x.unit, &self.weights, &self.scales, None, out);
     }
 
     /// The weights of one pass, in eights.
@@ -159,25 +156,44 @@ impl<W: Weight> Quantised<W> {
     }
 }
 
-/// out += unit · scales · W·x for a packed matrix, whose inputs are the pairs of `x`. It may have
-/// more outputs than `out`; the others are left out.
+/// out = before + unit · scales · W·x for a packed matrix, whose inputs are the pairs of `x`.
+/// Without `before` it is added to what is in `out`. The matrix may have more outputs than `out`;
+/// the others are left out.
 pub fn multiply<W: Weight>(
     x: &[Pair],
     unit: f32,
     weights: &[[W; 8]],
     scales: &[F32x4],
+    before: Option<&[F32x4]>,
     out: &mut [F32x4],
 ) {
     let groups = weights.len() / x.len();
     for (start, width) in passes(x.len() * 2) {
         let weights = &weights[start / 2 * groups..][..width / 2 * groups];
         let x = &x[start / 2..][..width / 2];
-        match width {
-            768 => accumulate_768(x, unit, weights, scales, out),
-            256 => accumulate_256(x, unit, weights, scales, out),
-            64 => accumulate_64(x, unit, weights, scales, out),
-            _ => accumulate_8(x, unit, weights, scales, out),
+        match before {
+            Some(before) if start == 0 => {
+                run_pass::<W, true>(x, unit, weights, scales, before, out);
+            }
+            _ => run_pass::<W, false>(x, unit, weights, scales, scales, out),
         }
+    }
+}
+
+/// One pass. `before` is read only when it is the `FIRST`.
+fn run_pass<W: Weight, const FIRST: bool>(
+    x: &[Pair],
+    unit: f32,
+    weights: &[[W; 8]],
+    scales: &[F32x4],
+    before: &[F32x4],
+    out: &mut [F32x4],
+) {
+    match x.len() * 2 {
+        768 => accumulate_768::<W, FIRST>(x, unit, weights, scales, before, out),
+        256 => accumulate_256::<W, FIRST>(x, unit, weights, scales, before, out),
+        64 => accumulate_64::<W, FIRST>(x, unit, weights, scales, before, out),
+        _ => accumulate_8::<W, FIRST>(x, unit, weights, scales, before, out),
     }
 }
 
@@ -232,16 +248,17 @@ macro_rules! each {
     };
 }
 
-/// Defines `out[g] += unit · scales[g] · Σ_k weights[g][k] · x[k]` for one pass, unrolled. Kept out
+/// Defines `out[g] = before[g] + unit · scales[g] · Σ_k weights[g][k] · x[k]` for one pass, unrolled. Kept out
 /// of line, so that its locals are set up only where they are needed.
 macro_rules! pass_kernel {
     ($name:ident, $pairs:tt) => {
         #[inline(never)]
-        fn $name<W: Weight>(
+        fn $name<W: Weight, const FIRST: bool>(
             x: &[Pair],
             unit: f32,
             weights: &[[W; 8]],
             scales: &[F32x4],
+            before: &[F32x4],
             out: &mut [F32x4],
         ) {
             let Some(x) = x.first_chunk::<$pairs>() else {
@@ -251,10 +268,12 @@ macro_rules! pass_kernel {
             each!($pairs, 0, i, held[i] = I16x8::splat(x[i]));
             let unit = F32x4::splat(unit);
             let (weights, _) = weights.as_chunks::<$pairs>();
-            for ((w, &scale), out) in weights.iter().zip(scales).zip(out) {
+            let starts = scales.iter().zip(before);
+            for ((w, (&scale, &before)), out) in weights.iter().zip(starts).zip(out) {
                 let mut sum = I32x4::zero();
                 each!($pairs, 0, i, sum = sum + W::widen(&w[i]).dot(held[i]));
-                *out = *out + sum.to_f32() * scale * unit;
+                let before = if FIRST { before } else { *out };
+                *out = before + sum.to_f32() * scale * unit;
             }
         }
     };
@@ -324,7 +343,7 @@ impl<W: Weight> Packing<W> {
                 n_out,
                 weights,
                 scales: zeros(n_out),
-                bias: Vec::new(),
+                bias: zeros(n_out),
             },
             extremes: Vec::new(),
         })

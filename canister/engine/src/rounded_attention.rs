@@ -46,6 +46,8 @@ pub struct Attention {
     weights: Vec<[i16; 8]>,
     result: Vec<F32x4>,
     ones: Vec<F32x4>,
+    /// What a block's scores start from.
+    empty: Vec<F32x4>,
 }
 
 impl Attention {
@@ -59,6 +61,7 @@ impl Attention {
             weights: Vec::new(),
             result: zeros(head_size),
             ones: vec![F32x4::splat(1.0); padded(head_size) / 4],
+            empty: zeros(BLOCK),
         }
     }
 
@@ -90,7 +93,7 @@ impl Attention {
         for (head, (query, out)) in heads.enumerate() {
             let unit = self.round_head(query, QUERY, QUERY_SUM) * scale;
             let (matrix, scales) = (head * len..(head + 1) * len, head * BLOCK / 4);
-            self.scores.fill(F32x4::zero());
+            self.scores[at / 4..].fill(F32x4::zero());
             let filled = &mut self.scores[..=at / 4];
             for (block, scores) in blocks.iter().zip(filled.chunks_mut(BLOCK / 4)) {
                 multiply(
@@ -98,6 +101,7 @@ impl Attention {
                     unit,
                     &block.keys[matrix.clone()],
                     &block.key_scales[scales..][..BLOCK / 4],
+                    Some(&self.empty),
                     scores,
                 );
             }
@@ -123,6 +127,7 @@ impl Attention {
                     1.0 / factor,
                     &block.values[matrix.clone()],
                     &self.ones,
+                    None,
                     &mut self.result,
                 );
             }
