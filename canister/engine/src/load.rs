@@ -1,5 +1,5 @@
 //! From a checkpoint to a model: tensors are read in pieces of about a megabyte, converted to f32,
-//! checked and packed for the kernels.
+//! checked and packed for the kernels, quantised on the way if that was asked for.
 //!
 //! Names and shapes are all checked before the first byte is read. A step may stop between any two
 //! pieces, so that a large model loads over several messages. Packed weights are appended as they
@@ -9,11 +9,11 @@ use thiserror::Error;
 
 use crate::checkpoint::{Checkpoint, Dtype, Source};
 use crate::config::Config;
-use crate::linear::{Linear, pack_inputs, pack_outputs};
 use crate::model::{Layer, Model};
 use crate::norm::LayerNorm;
-use crate::plan::{Layout, PANEL, Part, Plan, Problem, list};
-use crate::simd::{F32x4, padded};
+use crate::plan::{Part, Plan, Problem, list};
+use crate::simd::F32x4;
+use crate::weights::{Matrix, Packed, Precision};
 
 /// Packed weights of a larger model would not fit in a canister's heap beside the rest.
 const MAX_BYTES: u64 = 3 << 30;
@@ -31,7 +31,7 @@ pub enum LoadError {
         tensor: String,
     },
     /// The packed model would not fit in memory.
-    #[error("the model takes {bytes} bytes in memory as f32; at most {MAX_BYTES} fit")]
+    #[error("the model takes {bytes} bytes in memory; at most {MAX_BYTES} fit")]
     TooLarge {
         /// Bytes needed.
         bytes: u64,
@@ -57,10 +57,12 @@ pub enum LoadError {
 pub struct Loader {
     config: Config,
     parts: Vec<Part>,
-    /// Parts that are done, packed.
-    packed: Vec<Vec<F32x4>>,
-    /// The part at work and how many of its rows are done.
-    current: Vec<F32x4>,
+    precision: Precision,
+    /// Parts that are done.
+    packed: Vec<Packed>,
+    /// The part at work, whether its rows are only looked at this time, and how many are done.
+    current: Option<Packed>,
+    scanning: bool,
     row: usize,
     done: u64,
     total: u64,
@@ -69,17 +71,27 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Checks that the checkpoint has all tensors, in the right shapes.
+    /// Checks that the checkpoint has all tensors, in the right shapes. The model will hold f32.
     ///
     /// # Errors
     /// [`LoadError::Mismatch`] names everything that is wrong; [`LoadError::TooLarge`].
     pub fn new(config: Config, checkpoint: &Checkpoint) -> Result<Loader, LoadError> {
+        Self::with_precision(config, checkpoint, Precision::F32)
+    }
+
+    /// The same for a model of any precision.
+    ///
+    /// # Errors
+    /// As [`Loader::new`].
+    pub fn with_precision(
+        config: Config,
+        checkpoint: &Checkpoint,
+        precision: Precision,
+    ) -> Result<Loader, LoadError> {
         let parts = Plan::new(&config, checkpoint).all()?;
-        let vectors: u64 = parts.iter().map(Part::packed_len).sum();
-        if vectors * 16 > MAX_BYTES {
-            return Err(LoadError::TooLarge {
-                bytes: vectors * 16,
-            });
+        let bytes: u64 = parts.iter().map(|part| part.packed_bytes(precision)).sum();
+        if bytes > MAX_BYTES {
+            return Err(LoadError::TooLarge { bytes });
         }
         let total = parts
             .iter()
@@ -88,9 +100,11 @@ impl Loader {
             .sum();
         Ok(Loader {
             config,
+            precision,
             packed: Vec::with_capacity(parts.len()),
             parts,
-            current: Vec::new(),
+            current: None,
+            scanning: false,
             row: 0,
             done: 0,
             total,
@@ -120,11 +134,13 @@ impl Loader {
 
     fn piece(&mut self, source: &dyn Source) -> Result<(), LoadError> {
         let part = &self.parts[self.packed.len()];
-        if self.row == 0 {
-            let reserved = self.current.try_reserve_exact(part.packed_len() as usize);
-            reserved.map_err(|_| LoadError::OutOfMemory {
+        if self.current.is_none() {
+            let started = Packed::new(part, self.precision);
+            let started = started.ok_or_else(|| LoadError::OutOfMemory {
                 tensor: part.name.clone(),
             })?;
+            self.scanning = started.scans(part);
+            self.current = Some(started);
         }
         let rows = part.rows_a_piece().min(part.rows - self.row);
         if let Some(tensor) = &part.tensor {
@@ -143,26 +159,31 @@ impl Loader {
                     tensor: tensor_name(),
                 });
             }
-            self.done += self.bytes.len() as u64;
+            if !self.scanning {
+                self.done += self.bytes.len() as u64;
+            }
         } else {
             self.floats.clear();
             self.floats.resize(rows * part.columns, 0.0);
         }
-        let (floats, current) = (&self.floats, &mut self.current);
-        match part.layout {
-            Layout::Inputs => pack_inputs(floats, self.row, part.rows, part.columns, current),
-            Layout::Outputs => pack_outputs(floats, part.columns, current),
-            Layout::Rows => pack_rows(floats, part.columns, current),
+        if let Some(current) = &mut self.current {
+            if self.scanning {
+                current.scan(&self.floats, self.row);
+            } else {
+                current.add(part, &self.floats, self.row);
+            }
         }
         self.row += rows;
         if self.row == part.rows {
-            self.packed.push(std::mem::take(&mut self.current));
             self.row = 0;
+            if !std::mem::take(&mut self.scanning) {
+                self.packed.extend(self.current.take());
+            }
         }
         Ok(())
     }
 
-    /// Bytes of weights read so far.
+    /// Bytes of weights packed so far. Quantised matrices are read twice, and count the second time.
     #[must_use]
     pub fn done(&self) -> u64 {
         self.done
@@ -181,6 +202,7 @@ impl Loader {
     pub fn finish(self) -> Result<Model, LoadError> {
         let Loader {
             config,
+            precision,
             parts,
             packed,
             ..
@@ -192,29 +214,30 @@ impl Loader {
         let parameters = tensors
             .map(|part| part.rows as u64 * part.columns as u64)
             .sum();
-        // The plan's order, and every part of it is there.
-        let mut packed = packed.into_iter();
-        let mut next = || packed.next().unwrap_or_default();
-
-        let (n, n_inner, vocab) = (config.n_embd, config.n_inner, config.vocab_size);
-        let wte = Linear::new(n, vocab, PANEL, next(), Vec::new());
-        let wpe = next();
-        let layers = (0..config.n_layer)
-            .map(|layer| Layer {
-                ln_1: norm(next(), next(), &config),
-                c_attn: Linear::new(n, 3 * n, 3 * n, next(), next()),
-                attn_proj: Linear::new(n, n, n, next(), next()),
-                ln_2: norm(next(), next(), &config),
-                c_fc: Linear::new(n, n_inner, n_inner, next(), next()),
-                mlp_proj: Linear::new(n_inner, n, n, next(), next()),
+        let mut parts = Parts(parts.iter().zip(packed));
+        let wte = parts.matrix(false)?;
+        let wpe = parts.floats()?;
+        let mut layers = Vec::with_capacity(config.n_layer);
+        for layer in 0..config.n_layer {
+            layers.push(Layer {
+                ln_1: parts.norm(&config)?,
+                c_attn: parts.matrix(true)?,
+                attn_proj: parts.matrix(true)?,
+                ln_2: parts.norm(&config)?,
+                c_fc: parts.matrix(true)?,
+                mlp_proj: parts.matrix(true)?,
                 scale: config.attention_scale(layer),
-            })
-            .collect();
-        let ln_f = norm(next(), next(), &config);
-        let lm_head =
-            (!config.tie_word_embeddings).then(|| Linear::new(n, vocab, PANEL, next(), Vec::new()));
+            });
+        }
+        let ln_f = parts.norm(&config)?;
+        let lm_head = if config.tie_word_embeddings {
+            None
+        } else {
+            Some(parts.matrix(false)?)
+        };
         Ok(Model {
             config,
+            precision,
             parameters,
             wte,
             wpe,
@@ -225,21 +248,27 @@ impl Loader {
     }
 }
 
-fn norm(gain: Vec<F32x4>, bias: Vec<F32x4>, config: &Config) -> LayerNorm {
-    LayerNorm {
-        gain,
-        bias,
-        epsilon: config.layer_norm_epsilon,
-    }
-}
+/// What was loaded, in the plan's order.
+struct Parts<I>(I);
 
-fn pack_rows(floats: &[f32], columns: usize, into: &mut Vec<F32x4>) {
-    for row in floats.chunks_exact(columns) {
-        for i in (0..padded(columns)).step_by(4) {
-            into.push(F32x4::new(std::array::from_fn(|lane| {
-                row.get(i + lane).copied().unwrap_or(0.0)
-            })));
-        }
+impl<'a, I: Iterator<Item = (&'a Part, Packed)>> Parts<I> {
+    fn floats(&mut self) -> Result<Vec<F32x4>, LoadError> {
+        let (_, packed) = self.0.next().ok_or(LoadError::Unfinished)?;
+        Ok(packed.into_floats())
+    }
+
+    fn matrix(&mut self, has_bias: bool) -> Result<Matrix, LoadError> {
+        let (part, packed) = self.0.next().ok_or(LoadError::Unfinished)?;
+        let bias = if has_bias { self.floats()? } else { Vec::new() };
+        Ok(packed.into_matrix(part, bias))
+    }
+
+    fn norm(&mut self, config: &Config) -> Result<LayerNorm, LoadError> {
+        Ok(LayerNorm {
+            gain: self.floats()?,
+            bias: self.floats()?,
+            epsilon: config.layer_norm_epsilon,
+        })
     }
 }
 

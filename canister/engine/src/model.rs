@@ -4,36 +4,56 @@
 //! two-layer perceptron, each behind a layer norm and added to the stream, a last layer norm, and
 //! the head, which shares the token embedding unless the checkpoint is untied.
 
-use crate::attention::{Attention, Cache};
+use crate::attention::{self, Attention};
 use crate::config::Config;
 use crate::gelu;
-use crate::linear::Linear;
 use crate::norm::LayerNorm;
+use crate::quantised::Activations;
+use crate::rounded_attention;
 use crate::simd::{F32x4, floats, floats_mut, padded, zeros};
+use crate::weights::{Input, Matrix, Precision};
 
 /// A loaded model.
 pub struct Model {
     pub(crate) config: Config,
+    pub(crate) precision: Precision,
     pub(crate) parameters: u64,
-    pub(crate) wte: Linear,
+    pub(crate) wte: Matrix,
     /// `[n_ctx][padded n_embd]`
     pub(crate) wpe: Vec<F32x4>,
     pub(crate) layers: Vec<Layer>,
     pub(crate) ln_f: LayerNorm,
     /// None when the head shares `wte`.
-    pub(crate) lm_head: Option<Linear>,
+    pub(crate) lm_head: Option<Matrix>,
 }
 
 /// The weights of one block.
 pub(crate) struct Layer {
     pub ln_1: LayerNorm,
-    pub c_attn: Linear,
-    pub attn_proj: Linear,
+    pub c_attn: Matrix,
+    pub attn_proj: Matrix,
     pub ln_2: LayerNorm,
-    pub c_fc: Linear,
-    pub mlp_proj: Linear,
+    pub c_fc: Matrix,
+    pub mlp_proj: Matrix,
     /// What attention scores are multiplied by.
     pub scale: f32,
+}
+
+/// Keys and values of one layer, held in 16 bits where the weights are quantised.
+pub(crate) enum Cache {
+    Floats(attention::Cache),
+    Rounded(rounded_attention::Cache),
+}
+
+impl Cache {
+    pub fn new(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Cache::Floats(attention::Cache::default()),
+            Precision::Int8 | Precision::Int16 => {
+                Cache::Rounded(rounded_attention::Cache::default())
+            }
+        }
+    }
 }
 
 /// Working memory of a pass; all buffers are padded.
@@ -43,7 +63,9 @@ pub(crate) struct Scratch {
     qkv: Vec<F32x4>,
     attended: Vec<F32x4>,
     hidden: Vec<F32x4>,
+    rounded: Activations,
     attention: Attention,
+    rounded_attention: rounded_attention::Attention,
 }
 
 impl Scratch {
@@ -60,7 +82,9 @@ impl Scratch {
             qkv: zeros(3 * n_embd),
             attended: zeros(n_embd),
             hidden: zeros(n_inner),
+            rounded: Activations::default(),
             attention: Attention::new(n_head, n_embd / n_head),
+            rounded_attention: rounded_attention::Attention::new(n_head, n_embd / n_head),
         }
     }
 }
@@ -70,6 +94,12 @@ impl Model {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// How its weights are held.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Number of weights, counted as the checkpoint stores them (a shared head once).
@@ -100,17 +130,25 @@ impl Model {
                 qkv,
                 attended,
                 hidden,
+                rounded,
                 attention,
+                rounded_attention,
             } = scratch;
             layer.ln_1.apply(n_embd, stream, normed);
-            layer.c_attn.apply(normed, qkv);
-            attention.apply(cache, at, layer.scale, floats(qkv), floats_mut(attended));
-            layer.attn_proj.add_to(attended, stream);
+            layer.c_attn.apply(input(normed, rounded), qkv);
+            let (qkv, into) = (floats(qkv), floats_mut(attended));
+            match cache {
+                Cache::Floats(cache) => attention.apply(cache, at, layer.scale, qkv, into),
+                Cache::Rounded(cache) => {
+                    rounded_attention.apply(cache, at, layer.scale, qkv, into);
+                }
+            }
+            layer.attn_proj.add_to(input(attended, rounded), stream);
 
             layer.ln_2.apply(n_embd, stream, normed);
-            layer.c_fc.apply(normed, hidden);
+            layer.c_fc.apply(input(normed, rounded), hidden);
             gelu::apply(self.config.activation, hidden);
-            layer.mlp_proj.add_to(hidden, stream);
+            layer.mlp_proj.add_to(input(hidden, rounded), stream);
         }
     }
 
@@ -120,6 +158,10 @@ impl Model {
         logits.resize(padded(self.config.vocab_size) / 4, F32x4::zero());
         self.ln_f
             .apply(self.config.n_embd, &scratch.stream, &mut scratch.normed);
-        head.apply(&scratch.normed, logits);
+        head.apply(input(&scratch.normed, &mut scratch.rounded), logits);
     }
+}
+
+fn input<'a>(floats: &'a [F32x4], rounded: &'a mut Activations) -> Input<'a> {
+    Input { floats, rounded }
 }

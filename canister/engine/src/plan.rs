@@ -7,9 +7,10 @@ use std::fmt;
 
 use crate::checkpoint::{Checkpoint, Dtype, Tensor};
 use crate::config::Config;
-use crate::linear::{WIDE, packed_len};
+use crate::linear::WIDE;
 use crate::load::LoadError;
 use crate::simd::padded;
+use crate::weights::Precision;
 
 /// About how many bytes are read at a time.
 const PIECE: usize = 1 << 20;
@@ -96,12 +97,14 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Vectors that it takes when packed.
-    pub fn packed_len(&self) -> u64 {
+    /// Bytes that it takes when packed.
+    pub fn packed_bytes(&self, precision: Precision) -> u64 {
         match self.layout {
-            Layout::Inputs => packed_len(self.rows, self.columns),
-            Layout::Outputs => packed_len(self.columns, self.rows),
-            Layout::Rows => self.rows as u64 * padded(self.columns) as u64 / 4,
+            Layout::Inputs | Layout::Outputs => {
+                let weights = padded(self.rows) as u64 * padded(self.columns) as u64;
+                weights * precision.bytes()
+            }
+            Layout::Rows => self.rows as u64 * padded(self.columns) as u64 * 4,
         }
     }
 

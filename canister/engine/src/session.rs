@@ -2,9 +2,9 @@
 
 use thiserror::Error;
 
-use crate::attention::Cache;
-use crate::model::{Model, Scratch};
+use crate::model::{Cache, Model, Scratch};
 use crate::simd::{F32x4, floats};
+use crate::weights::Precision;
 
 /// Why a token can't be run.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub enum ForwardError {
         /// The model's context length.
         n_ctx: usize,
     },
-    /// The session was made for a model of other sizes.
-    #[error("the session belongs to a model of other sizes")]
+    /// The session was made for a model of other sizes or another precision.
+    #[error("the session belongs to a model of other sizes or another precision")]
     OtherModel,
 }
 
@@ -33,6 +33,7 @@ pub struct Session {
     caches: Vec<Cache>,
     scratch: Scratch,
     logits: Vec<F32x4>,
+    precision: Precision,
     vocab_size: usize,
     n_embd: usize,
     len: usize,
@@ -44,9 +45,12 @@ impl Session {
     pub fn new(model: &Model) -> Session {
         let config = model.config();
         Session {
-            caches: (0..config.n_layer).map(|_| Cache::default()).collect(),
+            caches: (0..config.n_layer)
+                .map(|_| Cache::new(model.precision()))
+                .collect(),
             scratch: Scratch::new(config),
             logits: Vec::new(),
+            precision: model.precision(),
             vocab_size: config.vocab_size,
             n_embd: config.n_embd,
             len: 0,
@@ -78,8 +82,9 @@ impl Session {
         want_logits: bool,
     ) -> Result<(), ForwardError> {
         let config = model.config();
-        if (self.caches.len(), self.n_embd, self.vocab_size)
-            != (config.n_layer, config.n_embd, config.vocab_size)
+        let own = (self.caches.len(), self.n_embd, self.vocab_size);
+        if own != (config.n_layer, config.n_embd, config.vocab_size)
+            || self.precision != model.precision()
         {
             return Err(ForwardError::OtherModel);
         }

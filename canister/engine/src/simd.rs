@@ -128,10 +128,13 @@ mod lanes {
     }
 }
 
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+pub(crate) use lanes::{Lanes, from_array, to_array};
+
 /// Four `f32` lanes.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct F32x4(lanes::Lanes);
+pub struct F32x4(pub(crate) lanes::Lanes);
 
 impl F32x4 {
     #[inline(always)]

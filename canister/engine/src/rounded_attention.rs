@@ -1,0 +1,280 @@
+//! Multi-head attention of one new token over a key and value cache in 16 bits.
+//!
+//! As in f32 the cache grows by blocks of 64 positions, and both products run on the kernel of the
+//! weights: scores = K·q with positions as outputs, and result = V·p with positions as inputs. Each
+//! head's key and value have a scale of their own; a value's is multiplied into its softmax weight
+//! before that is rounded. Rounding keeps every sum below 2^31 (`factor`).
+
+use crate::attention::softmax;
+use crate::integers::{Pair, round};
+use crate::quantised::{multiply, passes};
+use crate::simd::{F32x4, floats, floats_mut, padded, zeros};
+
+/// Positions in one block: one pass of the kernel.
+const BLOCK: usize = 64;
+/// The largest magnitudes of rounded numbers, and what those they meet may sum up to.
+const KEY: f32 = 4095.0;
+const QUERY: f32 = 8191.0;
+const QUERY_SUM: f32 = (i32::MAX / KEY as i32) as f32;
+const VALUE: f32 = 8191.0;
+const WEIGHT: f32 = 32767.0;
+const WEIGHT_SUM: f32 = (i32::MAX / VALUE as i32) as f32;
+
+/// Keys and values of all positions seen so far, for one layer.
+#[derive(Default)]
+pub struct Cache {
+    blocks: Vec<Block>,
+}
+
+/// Heads lie one after the other: keys as matrices of `head_size` inputs and `BLOCK` outputs,
+/// values the other way round, and a scale for each position.
+struct Block {
+    keys: Vec<[i16; 8]>,
+    values: Vec<[i16; 8]>,
+    key_scales: Vec<F32x4>,
+    value_scales: Vec<F32x4>,
+}
+
+/// Sizes of the attention of one model, with the working memory of one pass.
+pub struct Attention {
+    n_head: usize,
+    head_size: usize,
+    /// One head's vector on its way to integers.
+    head: Vec<F32x4>,
+    rounded: Vec<[i16; 8]>,
+    scores: Vec<F32x4>,
+    weights: Vec<[i16; 8]>,
+    result: Vec<F32x4>,
+    ones: Vec<F32x4>,
+    /// What a block's scores start from.
+    empty: Vec<F32x4>,
+}
+
+impl Attention {
+    pub fn new(n_head: usize, head_size: usize) -> Self {
+        Self {
+            n_head,
+            head_size,
+            head: zeros(head_size),
+            rounded: vec![[0; 8]; padded(head_size) / 8],
+            scores: Vec::new(),
+            weights: Vec::new(),
+            result: zeros(head_size),
+            ones: vec![F32x4::splat(1.0); padded(head_size) / 4],
+            empty: zeros(BLOCK),
+        }
+    }
+
+    /// Eights of one head's keys, or values, in a block.
+    fn head_len(&self) -> usize {
+        padded(self.head_size) * BLOCK / 8
+    }
+
+    /// Adds the token at position `at` and attends from it. `qkv` is query, key and value of all
+    /// heads, one after the other; `out` takes the heads' results. Scores are multiplied by `scale`.
+    pub fn apply(
+        &mut self,
+        cache: &mut Cache,
+        at: usize,
+        scale: f32,
+        qkv: &[f32],
+        out: &mut [f32],
+    ) {
+        let (n_embd, len) = (self.n_head * self.head_size, self.head_len());
+        let (queries, rest) = qkv.split_at(n_embd);
+        let (keys, rest) = rest.split_at(n_embd);
+        self.store(cache, at, keys, &rest[..n_embd]);
+        let blocks = &cache.blocks[..=at / BLOCK];
+        self.scores.resize(blocks.len() * BLOCK / 4, F32x4::zero());
+        self.weights.resize(blocks.len() * BLOCK / 8, [0; 8]);
+        let heads = queries
+            .chunks_exact(self.head_size)
+            .zip(out.chunks_exact_mut(self.head_size));
+        for (head, (query, out)) in heads.enumerate() {
+            let unit = self.round_head(query, QUERY, QUERY_SUM) * scale;
+            let (matrix, scales) = (head * len..(head + 1) * len, head * BLOCK / 4);
+            self.scores[at / 4..].fill(F32x4::zero());
+            let filled = &mut self.scores[..=at / 4];
+            for (block, scores) in blocks.iter().zip(filled.chunks_mut(BLOCK / 4)) {
+                multiply(
+                    pairs(&self.rounded),
+                    unit,
+                    &block.keys[matrix.clone()],
+                    &block.key_scales[scales..][..BLOCK / 4],
+                    Some(&self.empty),
+                    scores,
+                );
+            }
+            let total = softmax(&mut self.scores, at + 1);
+
+            // The values' scales join the weights; the sum over a block decides how to round them.
+            let (mut largest, mut sum) = (F32x4::zero(), F32x4::zero());
+            for (block, weights) in blocks.iter().zip(self.scores.chunks_exact_mut(BLOCK / 4)) {
+                let mut here = F32x4::zero();
+                for (weight, &scale) in weights.iter_mut().zip(&block.value_scales[scales..]) {
+                    *weight = *weight * scale;
+                    largest = largest.max(*weight);
+                    here = here + *weight;
+                }
+                sum = sum.max(F32x4::splat(here.sum()));
+            }
+            let factor = factor(highest(largest), highest(sum), WEIGHT, WEIGHT_SUM, BLOCK);
+            round_all(&self.scores, factor, &mut self.weights);
+            self.result.fill(F32x4::zero());
+            for (block, weights) in blocks.iter().zip(self.weights.chunks_exact(BLOCK / 8)) {
+                multiply(
+                    pairs(weights),
+                    1.0 / factor,
+                    &block.values[matrix.clone()],
+                    &self.ones,
+                    None,
+                    &mut self.result,
+                );
+            }
+            let normalise = 1.0 / total;
+            for (out, &sum) in out.iter_mut().zip(floats(&self.result)) {
+                *out = sum * normalise;
+            }
+        }
+    }
+
+    /// Rounds one head's vector into `rounded` and returns what 1 stands for.
+    fn round_head(&mut self, x: &[f32], most: f32, most_sum: f32) -> f32 {
+        floats_mut(&mut self.head)[..x.len()].copy_from_slice(x);
+        let (mut largest, mut sum) = (F32x4::zero(), F32x4::zero());
+        for v in &self.head {
+            largest = largest.max(v.abs());
+            sum = sum + v.abs();
+        }
+        let factor = factor(highest(largest), sum.sum(), most, most_sum, self.head_size);
+        round_all(&self.head, factor, &mut self.rounded);
+        1.0 / factor
+    }
+
+    /// Writes the key and value of position `at` into the cache, a new block first where needed.
+    fn store(&mut self, cache: &mut Cache, at: usize, keys: &[f32], values: &[f32]) {
+        let (len, size) = (self.head_len(), self.head_size);
+        if cache.blocks.len() == at / BLOCK {
+            let matrices = || vec![[0; 8]; self.n_head * len];
+            let scales = || zeros(self.n_head * BLOCK);
+            cache.blocks.push(Block {
+                keys: matrices(),
+                values: matrices(),
+                key_scales: scales(),
+                value_scales: scales(),
+            });
+        }
+        let (block, at) = (&mut cache.blocks[at / BLOCK], at % BLOCK);
+        for (head, key) in keys.chunks_exact(size).enumerate() {
+            let unit = self.round_head(key, KEY, f32::MAX);
+            floats_mut(&mut block.key_scales)[head * BLOCK + at] = unit;
+            let matrix = &mut block.keys[head * len..][..len];
+            let rounded = pairs(&self.rounded);
+            for (start, width) in passes(size) {
+                let first = start * BLOCK / 8 + at / 4 * (width / 2);
+                let eights = matrix[first..].iter_mut().zip(&rounded[start / 2..]);
+                for (eight, pair) in eights.take(width / 2) {
+                    eight[at % 4 * 2..][..2].copy_from_slice(pair);
+                }
+            }
+        }
+        for (head, value) in values.chunks_exact(size).enumerate() {
+            let unit = self.round_head(value, VALUE, f32::MAX);
+            floats_mut(&mut block.value_scales)[head * BLOCK + at] = unit;
+            let groups = block.values[head * len..][..len].chunks_exact_mut(BLOCK / 2);
+            let rounded = self.rounded.as_flattened().as_chunks::<4>().0;
+            for (group, four) in groups.zip(rounded) {
+                let lanes = group[at / 2].iter_mut().skip(at % 2).step_by(2);
+                lanes.zip(four).for_each(|(lane, &value)| *lane = value);
+            }
+        }
+    }
+}
+
+fn pairs(values: &[[i16; 8]]) -> &[Pair] {
+    values.as_flattened().as_chunks().0
+}
+
+fn highest(v: F32x4) -> f32 {
+    let lanes = v.to_array().into_iter();
+    lanes.fold(0.0, |a, b| if a < b { b } else { a })
+}
+
+/// What numbers are multiplied by before they are rounded: none becomes larger than `most`, and the
+/// magnitudes of `n` of them, each rounded by a half at most, don't sum up to more than `most_sum`.
+/// The sum given may be wrong by 1 in 10,000.
+fn factor(largest: f32, sum: f32, most: f32, most_sum: f32, n: usize) -> f32 {
+    let by_largest = most / (largest + 1e-30);
+    let by_sum = (most_sum - n as f32) * 0.9999 / (sum + 1e-30);
+    if by_sum < by_largest {
+        by_sum
+    } else {
+        by_largest
+    }
+}
+
+fn round_all(x: &[F32x4], factor: f32, into: &mut [[i16; 8]]) {
+    let factor = F32x4::splat(factor);
+    for (to, &[a, b]) in into.iter_mut().zip(x.as_chunks::<2>().0) {
+        round(a * factor, b * factor, to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attention;
+
+    fn noise(i: usize) -> f32 {
+        let mixed = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        mixed as f32 / (1u64 << 22) as f32 - 2.0
+    }
+
+    #[test]
+    fn agrees_with_f32() {
+        for (n_head, size) in [(1, 1), (3, 5), (2, 11), (1, 64), (2, 72), (1, 256)] {
+            let n_embd = n_head * size;
+            let (mut rounded, mut cache) = (Attention::new(n_head, size), Cache::default());
+            let mut exact = attention::Attention::new(n_head, size);
+            let mut exact_cache = attention::Cache::default();
+            let scale = 1.0 / (size as f32).sqrt();
+            for at in 0..150 {
+                let qkv: Vec<f32> = (0..3 * n_embd).map(|i| noise(at * 7919 + i)).collect();
+                let (mut got, mut want) = (vec![0.0; n_embd], vec![0.0; n_embd]);
+                rounded.apply(&mut cache, at, scale, &qkv, &mut got);
+                exact.apply(&mut exact_cache, at, scale, &qkv, &mut want);
+                for (got, want) in got.iter().zip(&want) {
+                    assert!(
+                        (got - want).abs() < 2e-3,
+                        "{n_head}x{size} at {at}: {got} {want}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// All numbers at their bound at once: signs alike, weights equal.
+    #[test]
+    fn no_sum_overflows() {
+        for size in [8, 64, 256, 768] {
+            let (mut attention, mut cache) = (Attention::new(1, size), Cache::default());
+            for at in 0..130 {
+                let mut out = vec![0.0; size];
+                attention.apply(&mut cache, at, 1e-3, &vec![3.0; 3 * size], &mut out);
+                assert!(
+                    out.iter().all(|x| (x - 3.0).abs() < 3e-3),
+                    "{size} at {at}: {}",
+                    out[0]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_stay_zero() {
+        let (mut attention, mut cache) = (Attention::new(2, 4), Cache::default());
+        let mut out = [1.0; 8];
+        attention.apply(&mut cache, 0, 0.5, &[0.0; 24], &mut out);
+        assert_eq!(out, [0.0; 8]);
+    }
+}
