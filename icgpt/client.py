@@ -17,13 +17,13 @@ from icgpt import candid
 from icgpt.agent import UPDATE_SECONDS, Agent
 from icgpt.errors import CallTimeoutError, CanisterError, IcgptError, UsageError
 from icgpt.identity import Identity
-from icgpt.interface import METHODS
+from icgpt.interface import METHODS, OPTION_TYPES
 from icgpt.principal import from_text, to_text
 from icgpt.results import Access, Completion, Encoding, FileInfo, FileState, ModelInfo
 from icgpt.transport import Closing
 
 BLOB_HEAD: Final = b"DIDL\x01\x6d\x7b\x01\x00"  # a message with one argument, of type vec nat8
-OPTION_NAMES: Final = ("max_new_tokens", "temperature", "top_k", "seed", "context", "template")
+OPTION_NAMES: Final = tuple(OPTION_TYPES)
 
 
 class ModelCanister(Closing):
@@ -86,9 +86,11 @@ class ModelCanister(Closing):
 
         Args:
             prompt: a text, or token ids.
-            **options: max_new_tokens, temperature, top_k, seed, context ("stop" or "slide"),
-                template (False to leave the model's own aside). What is left out, or None, is the
-                canister's default.
+            **options: max_new_tokens, min_new_tokens, temperature, top_k, top_p, typical_p,
+                repetition_penalty, no_repeat_ngram_size, encoder_no_repeat_ngram_size, stop (a
+                text or several), seed, logprobs, context ("stop" or "slide"), template (False to
+                leave the model's own aside), echo; docs/options.md says what each does. What is
+                left out, or None, is the canister's default.
         """
         answer = self._checked("complete", _prompt(prompt), _options(options))
         return Completion.from_candid(answer)
@@ -302,6 +304,7 @@ class Stream:
             piece.seed,
             piece.prompt_tokens,
             piece.instructions,
+            None if piece.logprobs is None else (before.logprobs or []) + piece.logprobs,
         )
 
     def cancel(self) -> None:
@@ -317,6 +320,9 @@ def _options(options: dict[str, Any]) -> dict[str, Any]:
     for name in options:
         if name not in OPTION_NAMES:
             raise UsageError(f"there is no option '{name}'", f"Options: {', '.join(OPTION_NAMES)}")
+    stop = options.get("stop")
+    if isinstance(stop, str):
+        options = {**options, "stop": [stop]}
     return {name: options.get(name) for name in OPTION_NAMES}
 
 

@@ -80,16 +80,26 @@ MODEL_INFO: Final = Record(
     }
 )
 ACCESS: Final = Record({"managers": Vec(PRINCIPAL), "users": Vec(PRINCIPAL), "public": BOOL})
-OPTIONS: Final = Record(
-    {
-        "max_new_tokens": Opt(NAT32),
-        "temperature": Opt(FLOAT64),
-        "top_k": Opt(NAT32),
-        "seed": Opt(NAT64),
-        "context": Opt(TEXT),
-        "template": Opt(BOOL),
-    }
-)
+OPTION_TYPES: Final[dict[str, Type]] = {
+    "max_new_tokens": Opt(NAT32),
+    "min_new_tokens": Opt(NAT32),
+    "temperature": Opt(FLOAT64),
+    "top_k": Opt(NAT32),
+    "top_p": Opt(FLOAT64),
+    "typical_p": Opt(FLOAT64),
+    "repetition_penalty": Opt(FLOAT64),
+    "no_repeat_ngram_size": Opt(NAT32),
+    "encoder_no_repeat_ngram_size": Opt(NAT32),
+    "stop": Opt(Vec(TEXT)),
+    "seed": Opt(NAT64),
+    "logprobs": Opt(NAT32),
+    "context": Opt(TEXT),
+    "template": Opt(BOOL),
+    "echo": Opt(BOOL),
+}
+OPTIONS: Final = Record(OPTION_TYPES)
+LOGPROB: Final = Record({"token_id": NAT32, "logprob": FLOAT32})
+TOKEN_LOGPROBS: Final = Record({"chosen": LOGPROB, "top": Vec(LOGPROB)})
 PROMPT: Final = Variant({"text": TEXT, "token_ids": TOKEN_IDS})
 FINISH: Final = Variant(
     {"stop": NULL, "length": NULL, "context": NULL, "cancelled": NULL, "failed": TEXT}
@@ -98,6 +108,7 @@ COMPLETION: Final = Record(
     {
         "token_ids": TOKEN_IDS,
         "text": Opt(TEXT),
+        "logprobs": Opt(Vec(TOKEN_LOGPROBS)),
         "finish": FINISH,
         "seed": NAT64,
         "prompt_tokens": NAT32,
@@ -108,6 +119,7 @@ PROGRESS: Final = Record(
     {
         "token_ids": TOKEN_IDS,
         "text": Opt(TEXT),
+        "logprobs": Opt(Vec(TOKEN_LOGPROBS)),
         "finish": Opt(FINISH),
         "seed": NAT64,
         "prompt_tokens": NAT32,

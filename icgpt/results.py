@@ -169,8 +169,34 @@ class Encoding:
 
 
 @dataclass(frozen=True)
+class Logprob:
+    """A token and the natural logarithm of its probability, before every option."""
+
+    token_id: int
+    logprob: float
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """The log-probabilities at one place of an answer."""
+
+    chosen: Logprob
+    top: list[Logprob]
+    """The likeliest tokens, the likeliest first."""
+
+    @classmethod
+    def from_candid(cls, value: dict[str, Any]) -> TokenLogprobs:
+        """From the `TokenLogprobs` of the interface."""
+        return cls(Logprob(**value["chosen"]), [Logprob(**one) for one in value["top"]])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"chosen": vars(self.chosen), "top": [vars(one) for one in self.top]}
+
+
+@dataclass(frozen=True)
 class Completion:
-    """What a model wrote. Token ids are the new ones only, without the prompt."""
+    """What a model wrote. Token ids are the new ones; with `echo`, the prompt's come first."""
 
     token_ids: list[int]
     text: str | None
@@ -181,6 +207,8 @@ class Completion:
     seed: int
     prompt_tokens: int
     instructions: int
+    logprobs: list[TokenLogprobs] | None = None
+    """One for each new token; None unless they were asked for."""
 
     @classmethod
     def from_candid(cls, value: dict[str, Any]) -> Completion:
@@ -195,8 +223,17 @@ class Completion:
             seed=value["seed"],
             prompt_tokens=value["prompt_tokens"],
             instructions=value["instructions"],
+            logprobs=_logprobs(value.get("logprobs")),
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return dict(vars(self))
+        """Plain values; log-probabilities only where there are some."""
+        value = dict(vars(self))
+        del value["logprobs"]
+        if self.logprobs is not None:
+            value["logprobs"] = [one.to_json() for one in self.logprobs]
+        return value
+
+
+def _logprobs(value: list[dict[str, Any]] | None) -> list[TokenLogprobs] | None:
+    return None if value is None else [TokenLogprobs.from_candid(one) for one in value]

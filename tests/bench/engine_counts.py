@@ -20,6 +20,7 @@ from typing import Any
 
 from lone_canister import LoneCanister, Spent
 
+from icgpt.interface import OPTION_TYPES
 from icgpt.replica.weights import CURRENT
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -63,7 +64,7 @@ class Bench:
     def complete(self, prompt: int, new: int) -> Spent:
         """What it takes to complete a prompt of so many tokens by so many, greedily."""
         if (prompt, new) not in self._known:
-            options = dict.fromkeys(("top_k", "context", "template"))
+            options: dict[str, Any] = dict.fromkeys(OPTION_TYPES)
             options |= {"max_new_tokens": new, "temperature": 0.0, "seed": 1, "context": "stop"}
             ids = [(7 * i + 3) % self._vocabulary for i in range(prompt)]
             done, spent = self.canister.update("complete", {"token_ids": ids}, options)

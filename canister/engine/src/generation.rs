@@ -4,8 +4,9 @@ use thiserror::Error;
 
 use crate::config::{Config, Context};
 use crate::model::Model;
-use crate::sampling::{Sampling, SamplingError};
+use crate::sampling::{Sampling, SamplingError, TokenLogprobs};
 use crate::session::Session;
+use crate::stop::StopStrings;
 
 /// What to generate.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,17 +21,21 @@ pub struct Request {
     pub context: Context,
     /// Ids that end the answer; the one that does is its last token.
     pub stop: Vec<u32>,
+    /// Texts that end the answer.
+    pub stop_strings: Option<StopStrings>,
 }
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// A stop token was chosen.
+    /// A stop token was chosen, or a stop string appeared.
     Stop,
     /// `max_new_tokens` were chosen.
     Length,
     /// The context is full.
     Context,
+    /// No token is left to choose: the options forbid all of them, or the model gives no numbers.
+    Exhausted,
 }
 
 /// Why a request is refused.
@@ -80,6 +85,7 @@ pub struct Generation {
     request: Request,
     session: Session,
     tokens: Vec<u32>,
+    logprobs: Vec<TokenLogprobs>,
     /// What the session has to run through next: the prompt, then the new token, or after a slide
     /// the end of all tokens so far.
     window: Vec<u32>,
@@ -121,6 +127,7 @@ impl Generation {
             request,
             session,
             tokens: Vec::new(),
+            logprobs: Vec::new(),
             window,
             done: 0,
             finish: None,
@@ -183,6 +190,12 @@ impl Generation {
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
+    }
+
+    /// The log-probabilities at each new token, if they were asked for; else empty.
+    #[must_use]
+    pub fn logprobs(&self) -> &[TokenLogprobs] {
+        &self.logprobs
     }
 
     /// The logits that the last token was chosen by.

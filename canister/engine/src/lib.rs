@@ -46,6 +46,7 @@ mod sampling;
 mod scoring;
 mod session;
 mod simd;
+mod stop;
 mod tokenizer;
 mod weights;
 
@@ -55,8 +56,9 @@ pub use generation::{Finish, Generation, Request, RequestError};
 pub use load::{LoadError, Loader};
 pub use model::Model;
 pub use plan::Problem;
-pub use sampling::{Sampling, SamplingError};
+pub use sampling::{Logprob, Sampling, SamplingError, TokenLogprobs};
 pub use scoring::Scoring;
 pub use session::{ForwardError, Session};
+pub use stop::{StopError, StopStrings};
 pub use tokenizer::{Encoding, Tokenizer, TokenizerError};
 pub use weights::Precision;

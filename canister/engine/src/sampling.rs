@@ -13,10 +13,44 @@ use crate::simd::{F32x4, floats, floats_mut, zeros};
 pub struct Sampling {
     /// Logits are divided by it; 0 takes the highest one, and of equal ones the lowest id.
     pub temperature: f64,
-    /// Only so many of the highest logits take part; of equal ones the lower ids.
+    /// Only so many of the highest logits take part, and what is equal to the last of them.
     pub top_k: Option<u32>,
+    /// Only the likeliest tokens that together reach this probability take part.
+    pub top_p: Option<f64>,
+    /// Only the tokens whose information is nearest to the expected one take part, until they
+    /// reach this probability together.
+    pub typical_p: Option<f64>,
+    /// Logits of tokens in prompt or answer are divided by it, negative ones multiplied.
+    pub repetition_penalty: Option<f64>,
+    /// No run of so many tokens occurs twice in prompt and answer.
+    pub no_repeat_ngram_size: Option<u32>,
+    /// No run of so many tokens of the prompt occurs in the answer.
+    pub encoder_no_repeat_ngram_size: Option<u32>,
+    /// Before so many tokens none that ends the answer is chosen.
+    pub min_new_tokens: u32,
+    /// Log-probabilities are noted: of each chosen token, and of so many of the likeliest.
+    pub logprobs: Option<u32>,
     /// Where the random numbers start.
     pub seed: u64,
+}
+
+/// A token and the natural logarithm of its probability.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Logprob {
+    /// The token's id.
+    pub token: u32,
+    /// ln(p), where p is the softmax of the model's own logits: before penalties, bans,
+    /// temperature and filters.
+    pub logprob: f32,
+}
+
+/// The log-probabilities that belong to one place of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenLogprobs {
+    /// The chosen token's.
+    pub chosen: Logprob,
+    /// Those of the likeliest tokens, the likeliest first; of equal ones the lower id.
+    pub top: Vec<Logprob>,
 }
 
 /// Why sampling options are refused.
@@ -37,6 +71,13 @@ impl Sampling {
         Sampling {
             temperature: 0.0,
             top_k: None,
+            top_p: None,
+            typical_p: None,
+            repetition_penalty: None,
+            no_repeat_ngram_size: None,
+            encoder_no_repeat_ngram_size: None,
+            min_new_tokens: 0,
+            logprobs: None,
             seed: 0,
         }
     }
@@ -157,6 +198,7 @@ mod tests {
             temperature,
             top_k,
             seed: 42,
+            ..Sampling::greedy()
         }
     }
 

@@ -17,9 +17,11 @@ fn request(prompt: &[u32]) -> Request {
             temperature: 0.9,
             top_k: Some(20),
             seed: 7,
+            ..Sampling::greedy()
         },
         context: Context::Slide,
         stop: Vec::new(),
+        stop_strings: None,
     }
 }
 
@@ -180,8 +182,7 @@ fn refuses_bad_requests() {
     for temperature in [f64::NAN, -1.0, f64::INFINITY] {
         let sampling = Sampling {
             temperature,
-            top_k: None,
-            seed: 0,
+            ..Sampling::greedy()
         };
         let error = refused(Request {
             sampling,
@@ -264,8 +265,8 @@ fn samples_follow_the_model() {
     for seed in 0..20_000 {
         let sampling = Sampling {
             temperature: 1.0,
-            top_k: None,
             seed,
+            ..Sampling::greedy()
         };
         seen[sampling.choose(session.logits(), 0) as usize] += 1.0 / 20_000.0;
     }

@@ -13,6 +13,7 @@ fn greedy(prompt: Vec<u32>, max_new_tokens: usize, context: Context) -> Request 
         sampling: Sampling::greedy(),
         context,
         stop: Vec::new(),
+        stop_strings: None,
     }
 }
 

@@ -68,6 +68,7 @@ fn logits_and_greedy_ids_agree() {
         sampling: Sampling::greedy(),
         context: Context::Stop,
         stop: Vec::new(),
+        stop_strings: None,
     };
     assert_eq!(generate(&model, &request, 0).0, want);
 }

@@ -77,8 +77,8 @@ fn the_boxed_model_chooses_the_same_tokens() {
     let start = tokenizer.encode("\nFirst Citizen:\n").unwrap().ids;
     let sampling = |seed| Sampling {
         temperature: 0.8,
-        top_k: None,
         seed,
+        ..Sampling::greedy()
     };
 
     let n_ctx = reference.config().n_ctx;

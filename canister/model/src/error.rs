@@ -3,7 +3,7 @@
 use std::fmt;
 
 use icgpt_engine::{
-    CheckpointError, ConfigError, ForwardError, LoadError, RequestError, TokenizerError,
+    CheckpointError, ConfigError, ForwardError, LoadError, RequestError, StopError, TokenizerError,
 };
 
 use crate::files::Kind;
@@ -46,6 +46,8 @@ pub enum Error {
     },
     /// The request can't be run.
     Request(RequestError),
+    /// The stop strings are not usable.
+    Stop(StopError),
     /// A token can't be run.
     Forward(ForwardError),
     /// One of `generate`'s own limits.
@@ -113,6 +115,7 @@ impl fmt::Display for Error {
                  the model's vocabulary has {vocab_size} tokens"
             ),
             Self::Request(e) => e.fmt(f),
+            Self::Stop(e) => e.fmt(f),
             Self::Forward(e) => e.fmt(f),
             Self::Limit(text) => f.write_str(text),
             Self::UnknownToken(id) => write!(f, "token id {id} is not in the vocabulary"),
@@ -150,5 +153,6 @@ from! {
     LoadError => Load,
     TokenizerError => Tokenizer,
     RequestError => Request,
+    StopError => Stop,
     ForwardError => Forward,
 }

@@ -10,19 +10,18 @@ use std::rc::Rc;
 
 use candid::Principal;
 use ic_cdk::api::call_context_instruction_counter;
-use icgpt_engine::{self as engine, Context, Generation, Model, Request, Sampling};
+use icgpt_engine::{self as engine, Generation, Model};
 
+use crate::answer;
 use crate::error::Error;
+use crate::options;
 use crate::random;
 use crate::serving;
 use crate::slices::{Budget, next_message};
-use crate::types::{Completion, Finish, Options, Progress, Prompt};
+use crate::types::{Completion, Finish, Options, Progress, Prompt, TokenLogprobs};
 
 /// Generations that may run at once; each holds a KV cache.
 const MAX_RUNNING: usize = 8;
-
-/// New tokens that one request may ask for, so that none occupies its place for ever.
-const MAX_NEW_TOKENS: u32 = 32_768;
 
 /// Finished jobs that stay readable.
 const MAX_KEPT: usize = 64;
@@ -32,12 +31,17 @@ const MAX_KEPT: usize = 64;
 const FIRST_STRETCH: u64 = 200_000_000;
 const LONGEST_STRETCH: u64 = 4_000_000_000;
 
+/// What a caller reads when no token was left to choose.
+const EXHAUSTED: &str = "no token is left to choose from: the n-gram bans and min_new_tokens \
+    forbid all of them, or the model's numbers are broken";
+
 /// A job's name; nobody can guess it.
 pub type Id = [u8; 32];
 
 struct Job {
     owner: Principal,
     tokens: Vec<u32>,
+    logprobs: Option<Vec<TokenLogprobs>>,
     finish: Option<Finish>,
     cancelled: bool,
     seed: u64,
@@ -77,16 +81,8 @@ pub struct Prepared {
     generation: Generation,
     seed: u64,
     prompt_tokens: u32,
+    with_logprobs: bool,
     _place: Place,
-}
-
-fn context(name: Option<&str>, default: Context) -> Result<Context, Error> {
-    match name {
-        None => Ok(default),
-        Some("stop") => Ok(Context::Stop),
-        Some("slide") => Ok(Context::Slide),
-        Some(_) => Err(Error::Limit("context must be \"stop\" or \"slide\"")),
-    }
 }
 
 fn prompt_ids(prompt: &Prompt, model: &Model, template: bool) -> Result<Vec<u32>, Error> {
@@ -112,10 +108,6 @@ fn prompt_ids(prompt: &Prompt, model: &Model, template: bool) -> Result<Vec<u32>
 /// What is wrong with it, or why the canister can't take it now.
 pub async fn prepare(prompt: Prompt, options: Options, template: bool) -> Result<Prepared, Error> {
     let model = serving::model()?;
-    let max_new_tokens = options.max_new_tokens.unwrap_or(100);
-    if max_new_tokens > MAX_NEW_TOKENS {
-        return Err(Error::TooManyTokens(MAX_NEW_TOKENS));
-    }
     let seed = match options.seed {
         Some(seed) => seed,
         None => random::seed().await?,
@@ -127,17 +119,7 @@ pub async fn prepare(prompt: Prompt, options: Options, template: bool) -> Result
         template && options.template.unwrap_or(true),
     )?;
     let prompt_tokens = ids.len() as u32;
-    let request = Request {
-        prompt: ids,
-        max_new_tokens: max_new_tokens as usize,
-        sampling: Sampling {
-            temperature: options.temperature.unwrap_or(1.0),
-            top_k: options.top_k,
-            seed,
-        },
-        context: context(options.context.as_deref(), config.context)?,
-        stop: config.stop_tokens(),
-    };
+    let request = options::request(&options, config, ids, seed)?;
     let generation = Generation::new(&model, request)?;
     let place = Place::take()?;
     Ok(Prepared {
@@ -145,6 +127,7 @@ pub async fn prepare(prompt: Prompt, options: Options, template: bool) -> Result
         generation,
         seed,
         prompt_tokens,
+        with_logprobs: options.logprobs.is_some(),
         _place: place,
     })
 }
@@ -154,6 +137,7 @@ fn finish(finish: engine::Finish) -> Finish {
         engine::Finish::Stop => Finish::Stop,
         engine::Finish::Length => Finish::Length,
         engine::Finish::Context => Finish::Context,
+        engine::Finish::Exhausted => Finish::Failed(EXHAUSTED.into()),
     }
 }
 
@@ -171,8 +155,11 @@ pub async fn run(mut work: Prepared) -> Result<Completion, Error> {
     };
     let token_ids = work.generation.tokens().to_vec();
     Ok(Completion {
-        text: text(&token_ids, 0, true),
+        text: answer::text(&token_ids, 0, true),
         token_ids,
+        logprobs: work
+            .with_logprobs
+            .then(|| answer::logprobs(work.generation.logprobs())),
         finish,
         seed: work.seed,
         prompt_tokens: work.prompt_tokens,
@@ -190,6 +177,7 @@ pub async fn submit(owner: Principal, work: Prepared) -> Result<Id, Error> {
     let job = Job {
         owner,
         tokens: Vec::new(),
+        logprobs: work.with_logprobs.then(Vec::new),
         finish: None,
         cancelled: false,
         seed: work.seed,
@@ -257,6 +245,9 @@ async fn drive(id: Id, mut work: Prepared) {
         let ended = work.generation.run(&work.model, &mut || budget.more());
         with_job(&id, |job| {
             job.tokens = work.generation.tokens().to_vec();
+            if let Some(logprobs) = &mut job.logprobs {
+                *logprobs = answer::logprobs(work.generation.logprobs());
+            }
             job.instructions = call_context_instruction_counter();
         });
         if let Some(ended) = ended {
@@ -282,7 +273,8 @@ pub fn poll(caller: Principal, id: &[u8], from: u32) -> Result<Progress, Error> 
         let from = (from as usize).min(job.tokens.len());
         Ok(Progress {
             token_ids: job.tokens[from..].to_vec(),
-            text: text(&job.tokens, from, job.finish.is_some()),
+            text: answer::text(&job.tokens, from, job.finish.is_some()),
+            logprobs: job.logprobs.as_ref().map(|all| all[from..].to_vec()),
             finish: job.finish.clone(),
             seed: job.seed,
             prompt_tokens: job.prompt_tokens,
@@ -305,25 +297,4 @@ pub fn cancel(caller: Principal, id: &[u8]) -> Result<(), Error> {
         Ok(())
     })
     .unwrap_or(Err(Error::NoJob))
-}
-
-/// The text that tokens `from..` add. A character that is not complete yet waits for its next
-/// token, unless the generation is over.
-fn text(tokens: &[u32], from: usize, complete: bool) -> Option<String> {
-    let tokenizer = serving::tokenizer().ok()?;
-    let visible = |tokens: &[u32], complete: bool| {
-        let text = tokenizer.decode(tokens, true).ok()?;
-        let end = if complete {
-            text.len()
-        } else {
-            text.trim_end_matches('\u{fffd}').len()
-        };
-        Some(text[..end].to_owned())
-    };
-    let all = visible(tokens, complete)?;
-    let shown = visible(&tokens[..from], false)?;
-    Some(
-        all.strip_prefix(&shown)
-            .map_or_else(|| all.clone(), str::to_owned),
-    )
 }

@@ -5,9 +5,11 @@
 //! [`jobs`] generates with it in [`slices`] of messages. [`access`] says who may call what.
 
 mod access;
+mod answer;
 mod error;
 mod files;
 mod jobs;
+mod options;
 mod own;
 mod random;
 mod reply;

@@ -158,16 +158,52 @@ pub struct Access {
 pub struct Options {
     /// 100 when left out.
     pub max_new_tokens: Option<u32>,
+    /// Before so many tokens none that ends the answer is chosen.
+    pub min_new_tokens: Option<u32>,
     /// 1 when left out; 0 is argmax.
     pub temperature: Option<f64>,
     /// Only so many of the likeliest tokens are drawn from.
     pub top_k: Option<u32>,
+    /// Only the likeliest tokens that together reach this probability are drawn from.
+    pub top_p: Option<f64>,
+    /// Only the most typical tokens that together reach this probability are drawn from.
+    pub typical_p: Option<f64>,
+    /// Makes tokens of prompt and answer less likely, above 1.
+    pub repetition_penalty: Option<f64>,
+    /// No run of so many tokens occurs twice.
+    pub no_repeat_ngram_size: Option<u32>,
+    /// No run of so many tokens of the prompt occurs in the answer.
+    pub encoder_no_repeat_ngram_size: Option<u32>,
+    /// Texts that end the answer; what is from one of them on is left out.
+    pub stop: Option<Vec<String>>,
     /// Drawn from the platform's randomness when left out.
     pub seed: Option<u64>,
+    /// Log-probabilities of the chosen tokens, and of so many of the likeliest at each place.
+    pub logprobs: Option<u32>,
     /// `stop` or `slide`; the model's own when left out.
     pub context: Option<String>,
     /// Use the model's template; true when left out.
     pub template: Option<bool>,
+    /// The answer begins with the prompt; false when left out.
+    pub echo: Option<bool>,
+}
+
+/// A token and the natural logarithm of its probability.
+#[derive(CandidType, Deserialize, Clone, Debug, PartialEq)]
+pub struct Logprob {
+    /// The token's id.
+    pub token_id: u32,
+    /// ln(p) under the model's own distribution, before every option.
+    pub logprob: f32,
+}
+
+/// The log-probabilities at one place of an answer.
+#[derive(CandidType, Deserialize, Clone, Debug, PartialEq)]
+pub struct TokenLogprobs {
+    /// The chosen token.
+    pub chosen: Logprob,
+    /// The likeliest tokens, the likeliest first.
+    pub top: Vec<Logprob>,
 }
 
 /// A prompt as text or as token ids.
@@ -184,7 +220,7 @@ pub enum Prompt {
 /// Why a generation ended.
 #[derive(CandidType, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub enum Finish {
-    /// An end token appeared.
+    /// An end token or a stop string appeared.
     #[serde(rename = "stop")]
     Stop,
     /// As many tokens as were asked for.
@@ -204,10 +240,12 @@ pub enum Finish {
 /// A finished generation.
 #[derive(CandidType, Deserialize)]
 pub struct Completion {
-    /// The new ids.
+    /// The new ids; with `echo`, those of the prompt before them.
     pub token_ids: Vec<u32>,
-    /// Their text, without special tokens.
+    /// Their text, without special tokens and up to the first stop string.
     pub text: Option<String>,
+    /// One for each new id, if they were asked for.
+    pub logprobs: Option<Vec<TokenLogprobs>>,
     /// Why it ended.
     pub finish: Finish,
     /// With this seed the same answer can be had again.
@@ -221,10 +259,12 @@ pub struct Completion {
 /// A generation under way, from the asked token on.
 #[derive(CandidType, Deserialize)]
 pub struct Progress {
-    /// New ids from the asked one on.
+    /// Ids from the asked one on; with `echo`, those of the prompt come first.
     pub token_ids: Vec<u32>,
-    /// Their text, without special tokens.
+    /// Their text, without special tokens and up to the first stop string.
     pub text: Option<String>,
+    /// One for each new id among them, if they were asked for.
+    pub logprobs: Option<Vec<TokenLogprobs>>,
     /// Why it ended; none while it runs.
     pub finish: Option<Finish>,
     /// With this seed the same answer can be had again.
