@@ -29,7 +29,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 180.0
 _EXIT_PORT, _EXIT_IN_USE = 3, 4
 _OURS = (
-    *("canisters", "chunks", "secret", "subnet.0", "subnet.1", "ingress.cbor"),
+    *("canisters", "chunks", "snapshots", "secret", "subnet.0", "subnet.1", "ingress.cbor"),
     *("network.json", "network.log", "lock"),
     *("secret.new", "ingress.cbor.new", "network.json.new"),  # of a killed process
 )

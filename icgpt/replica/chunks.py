@@ -21,15 +21,21 @@ def _error(text: str) -> RejectError:
 
 def store(folder: Path, record: CanisterRecord, chunk: bytes) -> bytes:
     """Keep a chunk; return its SHA-256."""
+    digest = keep(folder, record.chunks, chunk)
+    record.chunks[digest] = len(chunk)
+    return digest
+
+
+def keep(folder: Path, known: dict[bytes, int], chunk: bytes, prefix: str = "") -> bytes:
+    """Write a chunk's file unless it is known already; return its SHA-256."""
     if len(chunk) > MAX_CHUNK:
         raise _error(f"Wasm chunk size {len(chunk)} exceeds the maximum chunk size of {MAX_CHUNK}")
     digest = hashlib.sha256(chunk).digest()
-    if digest not in record.chunks:
-        if len(record.chunks) >= MAX_CHUNKS:
+    if digest not in known:
+        if len(known) >= MAX_CHUNKS:
             raise _error(f"Wasm chunk store has already reached maximum capacity of {MAX_CHUNKS}")
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / digest.hex(), chunk)
-        record.chunks[digest] = len(chunk)
+        write_atomically(folder / f"{prefix}{digest.hex()}", chunk)
     return digest
 
 

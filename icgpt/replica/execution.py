@@ -16,7 +16,8 @@ from typing import Literal
 from icgpt.replica import errors, metering, weights
 from icgpt.replica.binding import Binding
 from icgpt.replica.errors import Trap
-from icgpt.replica.folder import Folder, Record
+from icgpt.replica.files import copy_bytes, copy_file
+from icgpt.replica.folder import DamagedState, Folder, Record, SavedGlobal
 from icgpt.replica.instance import Instance
 from icgpt.replica.journal import HEAP, STABLE, Piece
 from icgpt.replica.loading import Loaded, load
@@ -309,6 +310,62 @@ class Canister:
             self._undo(old, self._folder.record.globals)
         else:
             stable.rollback()
+        self._clean()
+
+    # -- snapshots -----------------------------------------------------------------------------
+
+    @property
+    def globals(self) -> tuple[SavedGlobal, ...]:
+        """Committed values of the mutable globals."""
+        return self._folder.record.globals
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy module, heap and stable memory, as they are committed, into a folder."""
+        self._recover()
+        code = self._code
+        if code is None:
+            raise ValueError("there is no code to copy")
+        (folder / "module").write_bytes(self._folder.read_module())
+        for name, source, size in (
+            ("heap", code.heap_fd, code.heap_bytes),
+            ("stable", self._stable.fd, self._stable.size),
+        ):
+            with (folder / name).open("wb") as file:
+                copy_bytes(source, file.fileno(), size)
+
+    def adopt(
+        self,
+        folder: Path,
+        heap_bytes: int,
+        stable_bytes: int,
+        values: tuple[tuple[int, bytes], ...],
+    ) -> None:
+        """Replace code and memories by what `copy_to` has written; all of it or nothing.
+
+        Raises `InvalidModule`, and `DamagedState` where the parts don't fit together.
+        """
+        self._recover()
+        upload = (folder / "module").read_bytes()
+        loaded = load(upload, self._release)
+        indices = loaded.prepared.metered.saved_globals
+        kinds = loaded.prepared.metered.global_kinds
+        if tuple(kind for kind, _ in values) != kinds:
+            raise DamagedState("its globals are not those of its module")
+        number = max(self._folder.next_number(), self._stable_number + 1)
+        self._folder.write_module(number, upload)
+        for name in ("heap", "stable"):
+            copy_file(folder / name, self._folder.path / f"{name}-{number}")
+        record = Record(
+            module=number,
+            stable=number,
+            heap_bytes=heap_bytes,
+            stable_pages=stable_bytes >> 16,
+            globals=tuple((i, *value) for i, value in zip(indices, values, strict=True)),
+        )
+        self._folder.begin(record, [])
+        self._folder.finish()
+        self._let_go()
+        self._open()
         self._clean()
 
     def uninstall(self) -> None:

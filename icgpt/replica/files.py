@@ -6,6 +6,8 @@ import os
 import secrets
 from pathlib import Path
 
+_COPY_AT_ONCE = 1 << 24
+
 
 def write_atomically(file: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace a file by way of a temporary one, so that a reader sees the old or the new."""
@@ -14,6 +16,27 @@ def write_atomically(file: Path, data: bytes, mode: int = 0o644) -> None:
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(data)
     temporary.replace(file)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's bytes and leave its holes holes."""
+    with source.open("rb") as read, target.open("wb") as write:
+        copy_bytes(read.fileno(), write.fileno(), os.fstat(read.fileno()).st_size)
+
+
+def copy_bytes(source: int, target: int, size: int) -> None:
+    """Copy the first `size` bytes of an open file into an empty one; holes stay holes."""
+    os.ftruncate(target, size)
+    at = 0
+    while at < size:
+        try:
+            at = os.lseek(source, at, os.SEEK_DATA)
+        except OSError:  # no more data up to the end
+            return
+        end = min(os.lseek(source, at, os.SEEK_HOLE), size)
+        while at < end:
+            data = os.pread(source, min(_COPY_AT_ONCE, end - at), at)
+            at += os.pwrite(target, data, at)
 
 
 def read_or_create_secret(file: Path, size: int) -> bytes:

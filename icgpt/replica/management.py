@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 
 from icgpt.candid import BLOB, CandidError, Type, decode, encode
 from icgpt.principal import MANAGEMENT, to_text
-from icgpt.replica import chunks, fees, rejects
+from icgpt.replica import chunks, fees, rejects, snapshot_types, snapshots
 from icgpt.replica import management_types as types
 from icgpt.replica.execution import InvalidModule
 from icgpt.replica.messages import Outcome
@@ -309,6 +309,7 @@ class Management:
             "wasm_binary_size": record.module_bytes,
             "wasm_chunk_store_size": sum(record.chunks.values()),
             "log_memory_store_size": record.log_bytes,
+            "snapshots_size": hosted.snapshot_bytes,
         }
         queries = {
             "num_calls_total": record.queries,
@@ -420,5 +421,19 @@ METHODS = {
     "canister_status": Method(types.CANISTER, Management.status, users="anyone"),
     "fetch_canister_logs": Method(types.CANISTER, Management.logs, users="nobody"),
     "deposit_cycles": Method(types.CANISTER, Management.deposit, users="nobody"),
+    "take_canister_snapshot": Method(snapshot_types.TAKE, snapshots.take),
+    "load_canister_snapshot": Method(snapshot_types.ONE, snapshots.load),
+    "list_canister_snapshots": Method(types.CANISTER, snapshots.listed, users="anyone"),
+    "delete_canister_snapshot": Method(snapshot_types.ONE, snapshots.delete),
+    "read_canister_snapshot_metadata": Method(
+        snapshot_types.ONE, snapshots.read_metadata, users="anyone"
+    ),
+    "read_canister_snapshot_data": Method(
+        snapshot_types.READ_DATA, snapshots.read_data, users="anyone"
+    ),
+    "upload_canister_snapshot_metadata": Method(
+        snapshot_types.UPLOAD_METADATA, snapshots.upload_metadata
+    ),
+    "upload_canister_snapshot_data": Method(snapshot_types.UPLOAD_DATA, snapshots.upload_data),
     "raw_rand": Method(None, Management.raw_rand, "", "nobody"),
 }

@@ -22,6 +22,8 @@ START = PREFIX + "start"
 TABLE = PREFIX + "table"
 GLOBAL = PREFIX + "global "
 
+_KINDS = {wasm.I32: 0, wasm.I64: 1, wasm.F32: 2, wasm.F64: 3, wasm.V128: 4}
+
 SLICE_OVERRUN = -(1 << 62)  # left in the counter by a bulk operation longer than a slice
 
 # How an opcode's immediates are laid out.
@@ -86,6 +88,7 @@ class Metered:
 
     code: bytes
     saved_globals: tuple[int, ...]  # indices of the module's own mutable globals
+    global_kinds: tuple[int, ...]  # and their kinds, as wasmtime numbers them
     forgets: bool  # it may change tables or drop segments: needs a fresh instance each message
 
 
@@ -134,7 +137,8 @@ def instrument(sections: wasm.Sections, release: Release) -> Metered:
         contents[wasm.MEMORY] = b"\x01\x00\x00"  # one of no pages, so that all modules are alike
     ordered = sorted(contents, key=wasm.rank)
     out = wasm.HEADER + b"".join(wasm.section(kind, contents[kind]) for kind in ordered)
-    return Metered(out, saved, code.forgets)
+    kinds = tuple(_KINDS[sections.globals[i].type] for i in saved)
+    return Metered(out, saved, kinds, code.forgets)
 
 
 def _append(content: bytes, count: int, items: bytes) -> bytes:

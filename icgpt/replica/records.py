@@ -105,6 +105,29 @@ class StopRequest:
     cycles: int
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A kept state of a canister; its memories and module are files."""
+
+    taken_at: int
+    version: int
+    source: str  # "taken_from_canister" or "metadata_upload"
+    module_bytes: int
+    heap_bytes: int
+    stable_bytes: int
+    globals: tuple[tuple[int, bytes], ...] = ()  # kind and raw value, as wasmtime has them
+    certified_data: bytes = b""
+    timer: int = 0
+    low_memory: str = "condition_not_satisfied"
+    chunks: dict[bytes, int] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        memory = self.heap_bytes + self.stable_bytes + self.module_bytes
+        return memory + sum(self.chunks.values())
+
+
 @dataclass
 class CanisterRecord:
     """A canister as the subnet sees it."""
@@ -124,6 +147,9 @@ class CanisterRecord:
     log: list[tuple[int, int, bytes]] = field(default_factory=list)  # (index, time, text)
     next_log_index: int = 0
     chunks: dict[bytes, int] = field(default_factory=dict)  # hash of a stored chunk: its length
+    snapshots: dict[bytes, Snapshot] = field(default_factory=dict)
+    next_snapshot: int = 0
+    low_memory: str = "condition_not_satisfied"  # "ready", "executed": of on_low_wasm_memory
     queries: int = 0
     query_instructions: int = 0
     query_request_bytes: int = 0

@@ -63,7 +63,13 @@ class Hosted:
         """Bytes that the canister pays storage for."""
         chunks = sum(self.record.chunks.values())
         code = self.code.heap_bytes + self.code.stable_bytes + self.record.module_bytes
-        return max(code + chunks, self.record.settings.memory_allocation)
+        used = code + chunks + self.snapshot_bytes
+        return max(used, self.record.settings.memory_allocation)
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """Bytes of all snapshots."""
+        return sum(snapshot.size for snapshot in self.record.snapshots.values())
 
     @property
     def idle_per_second(self) -> int:
@@ -103,6 +109,7 @@ class Router:
         self.finished: list[bytes] = []  # requests answered since the server last looked
         self._now = 0
         self._discarded: list[Canister] = []
+        self._discarded_folders: list[Path] = []
         for record in state.canisters:
             self._reopen(record)
         self._sweep()
@@ -134,9 +141,15 @@ class Router:
     def _sweep(self) -> None:
         """Remove the folders of canisters that were deleted, or never written down, in a kill."""
         known = {to_text(canister) for canister in self.hosted}
-        for kind in ("canisters", "chunks"):
+        for kind in ("canisters", "chunks", "snapshots"):
             for path in (self.folder / kind).glob("*"):
                 if path.name not in known and path.is_dir():
+                    shutil.rmtree(path)
+
+        for canister, hosted in self.hosted.items():
+            wanted = {snapshot.hex() for snapshot in hosted.record.snapshots}
+            for path in (self.folder / "snapshots" / to_text(canister)).glob("*"):
+                if path.name not in wanted:
                     shutil.rmtree(path)
 
     def publish(self, hosted: Hosted) -> None:
@@ -158,11 +171,18 @@ class Router:
         self.views.pop(hosted.record.id, None)
         self.revision += 1
         self._discarded.append(hosted.code)
+        self.discard_folder(self.folder / "snapshots" / to_text(hosted.record.id))
+
+    def discard_folder(self, folder: Path) -> None:
+        """Have a folder removed with the next `discard`."""
+        self._discarded_folders.append(folder)
 
     def discard(self) -> None:
-        """Remove the files of deleted canisters, once the state on disk names them no more."""
+        """Remove the files of what was deleted, once the state on disk names it no more."""
         while self._discarded:
             self._discarded.pop().delete()
+        while self._discarded_folders:
+            shutil.rmtree(self._discarded_folders.pop(), ignore_errors=True)
 
     def state(self, *, waiting: bool) -> Everything:
         """Return what has to be written to disk, users' messages that wait only if asked for."""
