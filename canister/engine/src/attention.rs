@@ -4,22 +4,18 @@
 //! products run on the linear kernel: scores = K·q with positions as outputs, and
 //! result = V·p with positions as inputs.
 
+use crate::cache::{BLOCK, Blocks};
 use crate::exp::exp;
 use crate::linear::{WIDE, accumulate, position};
 use crate::simd::{F32x4, floats, floats_mut, padded, zeros};
 
-/// Positions in one block: as many as the kernel takes inputs at a time.
-const BLOCK: usize = WIDE;
-
-/// Keys and values of all positions seen so far, for one layer.
-#[derive(Default)]
-pub struct Cache {
-    blocks: Vec<Block>,
-}
+// A block has as many positions as the kernel takes inputs at a time.
+const _: () = assert!(BLOCK == WIDE);
 
 /// Heads lie one after the other; a head's keys are `[head_size][BLOCK]`, its values
 /// `[BLOCK][head_size]` (inputs × outputs), packed.
-struct Block {
+#[derive(Clone)]
+pub struct Block {
     keys: Vec<F32x4>,
     values: Vec<F32x4>,
 }
@@ -50,21 +46,17 @@ impl Attention {
         padded(self.head_size) * BLOCK / 4
     }
 
-    /// Adds the token at position `at` and attends from it. `qkv` is query, key and value of all
-    /// heads, one after the other; `out` takes the heads' results. Scores are multiplied by `scale`.
-    pub fn apply(
+    /// Attends from the token at position `at`, which was stored. `queries` are those of all heads,
+    /// one after the other; `out` takes the heads' results. Scores are multiplied by `scale`.
+    pub fn attend(
         &mut self,
-        cache: &mut Cache,
+        cache: &Blocks<Block>,
         at: usize,
         scale: f32,
-        qkv: &[f32],
+        queries: &[f32],
         out: &mut [f32],
     ) {
-        let n_embd = self.n_head * self.head_size;
-        let (queries, rest) = qkv.split_at(n_embd);
-        let (keys, rest) = rest.split_at(n_embd);
-        self.store(cache, at, keys, &rest[..n_embd]);
-        let blocks = &cache.blocks[..=at / BLOCK];
+        let blocks = cache.upto(at);
         self.scores.resize(blocks.len() * BLOCK / 4, F32x4::zero());
         let heads = queries
             .chunks_exact(self.head_size)
@@ -97,14 +89,13 @@ impl Attention {
         }
     }
 
-    /// Writes the key and value of position `at` into the cache, a new block first where needed.
-    fn store(&self, cache: &mut Cache, at: usize, keys: &[f32], values: &[f32]) {
-        if cache.blocks.len() == at / BLOCK {
+    /// Writes the key and value of position `at` into the cache.
+    pub fn store(&self, cache: &mut Blocks<Block>, at: usize, keys: &[f32], values: &[f32]) {
+        let block = cache.block(at, || {
             let len = self.n_head * self.head_len();
             let (keys, values) = (vec![F32x4::zero(); len], vec![F32x4::zero(); len]);
-            cache.blocks.push(Block { keys, values });
-        }
-        let block = &mut cache.blocks[at / BLOCK];
+            Block { keys, values }
+        });
         let (at, size, n_in) = (at % BLOCK, self.head_size, padded(self.head_size));
         let heads = floats_mut(&mut block.keys).chunks_exact_mut(n_in * BLOCK);
         for (cached, key) in heads.zip(keys.chunks_exact(size)) {
@@ -154,14 +145,16 @@ mod tests {
     fn agrees_with_a_naive_loop() {
         for (n_head, size) in [(1, 1), (3, 5), (2, 11), (1, 64), (2, 72)] {
             let n_embd = n_head * size;
-            let (mut attention, mut cache) = (Attention::new(n_head, size), Cache::default());
+            let (mut attention, mut cache) = (Attention::new(n_head, size), Blocks::default());
             let scale = 1.0 / (size as f32).sqrt();
             let mut seen: Vec<Vec<f32>> = Vec::new();
             for at in 0..150 {
                 let qkv: Vec<f32> = (0..3 * n_embd).map(|i| noise(at * 7919 + i)).collect();
                 seen.push(qkv.clone());
                 let mut out = vec![0.0; n_embd];
-                attention.apply(&mut cache, at, scale, &qkv, &mut out);
+                let (queries, rest) = qkv.split_at(n_embd);
+                attention.store(&mut cache, at, &rest[..n_embd], &rest[n_embd..]);
+                attention.attend(&cache, at, scale, queries, &mut out);
                 for head in 0..n_head {
                     let part = |token: &[f32], which: usize| -> Vec<f64> {
                         let start = which * n_embd + head * size;

@@ -1,11 +1,14 @@
-//! Generating an answer token by token, in as many pieces as the caller likes.
+//! An answer in the making: what is to be run through the model next, and what follows from it.
+//!
+//! A [`Batch`](crate::Batch) runs it.
 
 use thiserror::Error;
 
 use crate::config::{Config, Context};
 use crate::model::Model;
 use crate::sampling::{Sampling, SamplingError, TokenLogprobs};
-use crate::session::Session;
+use crate::session::{Session, Shape};
+use crate::simd::F32x4;
 use crate::stop::StopStrings;
 
 /// What to generate.
@@ -86,11 +89,9 @@ pub struct Generation {
     session: Session,
     tokens: Vec<u32>,
     logprobs: Vec<TokenLogprobs>,
-    /// What the session has to run through next: the prompt, then the new token, or after a slide
-    /// the end of all tokens so far.
+    /// What the session is to hold before the next token is chosen: the prompt and the answer, or
+    /// after a slide the end of them.
     window: Vec<u32>,
-    /// How much of `window` was run.
-    done: usize,
     finish: Option<Finish>,
 }
 
@@ -101,6 +102,19 @@ impl Generation {
     /// # Errors
     /// See [`RequestError`].
     pub fn new(model: &Model, request: Request) -> Result<Generation, RequestError> {
+        Self::with_session(model, request, Session::new(model))
+    }
+
+    /// The same, with a session that was used before: as far as the prompt starts with the tokens
+    /// that it holds, the prompt need not be run again. The answer is the same.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub fn with_session(
+        model: &Model,
+        request: Request,
+        session: Session,
+    ) -> Result<Generation, RequestError> {
         let config = model.config();
         if request.prompt.is_empty() {
             return Err(RequestError::EmptyPrompt);
@@ -122,37 +136,68 @@ impl Generation {
                 Context::Slide => window = last(&window, &[], kept(config.n_ctx)),
             }
         }
-        let session = Session::new(model);
+        let mut session = if session.fits(model) {
+            session
+        } else {
+            Session::new(model)
+        };
+        let held = session.tokens().iter().zip(&window);
+        let common = held.take_while(|(held, wanted)| held == wanted).count();
+        // The last token is run in any case, for its logits.
+        session.truncate(common.min(window.len() - 1));
         Ok(Generation {
             request,
             session,
             tokens: Vec::new(),
             logprobs: Vec::new(),
             window,
-            done: 0,
             finish: None,
         })
     }
 
-    /// Goes on until the answer is finished, or until `may_continue`, asked before each forward
-    /// pass, says no: then the result is `None`, and a later call goes on.
-    pub fn run(&mut self, model: &Model, may_continue: &mut dyn FnMut() -> bool) -> Option<Finish> {
-        while self.finish.is_none() {
-            let Some(&token) = self.window.get(self.done) else {
-                self.choose(model.config().n_ctx);
-                continue;
-            };
-            if !may_continue() {
-                return None;
-            }
-            let want_logits = self.done + 1 == self.window.len();
-            if self.session.forward(model, token, want_logits).is_err() {
-                // Ids were checked and the window fits, so the model is another one.
-                self.finish = Some(Finish::Context);
-            }
-            self.done += 1;
+    /// Tokens that are to be run next; none when the answer is finished.
+    pub(crate) fn pending(&self) -> &[u32] {
+        match self.finish {
+            None => &self.window[self.session.len()..],
+            Some(_) => &[],
         }
-        self.finish
+    }
+
+    /// The first `rows` of the tokens to be run.
+    pub(crate) fn next(&self, rows: usize) -> &[u32] {
+        &self.pending()[..rows]
+    }
+
+    /// Of how many of the next `rows` tokens logits are wanted.
+    pub(crate) fn wanted(&self, rows: usize) -> usize {
+        usize::from(rows == self.pending().len())
+    }
+
+    pub(crate) fn held(&self) -> &Session {
+        &self.session
+    }
+
+    pub(crate) fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.session.shape
+    }
+
+    /// Ends the answer where it is.
+    pub(crate) fn end(&mut self, finish: Finish) {
+        self.finish.get_or_insert(finish);
+    }
+
+    /// Takes note that the next `rows` tokens were run. With the logits of the last one the next
+    /// token is chosen.
+    pub(crate) fn ran(&mut self, rows: usize, logits: Option<&[F32x4]>, n_ctx: usize) {
+        let start = self.session.len();
+        self.session.add(&self.window[start..start + rows], logits);
+        if logits.is_some() {
+            self.choose(n_ctx);
+        }
     }
 
     /// Adds the next token to the answer and says what is to be run for the one after it.
@@ -176,14 +221,25 @@ impl Generation {
         if self.finish.is_some() {
             return;
         }
-        self.done = 0;
         if full {
             // Positions are absolute, so what is kept has to be computed again.
             self.session.clear();
             self.window = last(&self.request.prompt, &self.tokens, kept(n_ctx));
         } else {
-            self.window = vec![token];
+            self.window.push(token);
         }
+    }
+
+    /// Why the answer ended; none while there is more to come.
+    #[must_use]
+    pub fn finish(&self) -> Option<Finish> {
+        self.finish
+    }
+
+    /// The session, for another generation to go on with.
+    #[must_use]
+    pub fn into_session(self) -> Session {
+        self.session
     }
 
     /// The new tokens so far, the prompt not among them.

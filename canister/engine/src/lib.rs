@@ -6,11 +6,12 @@
 //!
 //! - [`Config`] reads `config.json`, [`Checkpoint`] the header of a safetensors file,
 //!   [`Loader`] makes a [`Model`] of the two.
-//! - [`Session`] is one sequence with its key and value cache; [`Generation`] and [`Scoring`] run it.
+//! - [`Session`] is one sequence with its key and value cache, [`Generation`] an answer in the
+//!   making; a [`Batch`] runs generations together. [`Scoring`] judges a given text.
 //! - [`Tokenizer`] stands beside them: the others see token ids only.
 //!
 //! ```
-//! use icgpt_engine::{Checkpoint, Config, Generation, Loader, Request, Source};
+//! use icgpt_engine::{Batch, Checkpoint, Config, Generation, Loader, Request, Source};
 //!
 //! fn answer(
 //!     config: &[u8],
@@ -20,15 +21,18 @@
 //!     let mut loader = Loader::new(Config::from_json(config)?, &Checkpoint::parse(file)?)?;
 //!     while !loader.step(file, &mut || true)? {}
 //!     let model = loader.finish()?;
-//!     let mut generation = Generation::new(&model, request)?;
-//!     while generation.run(&model, &mut || true).is_none() {}
-//!     Ok(generation.tokens().to_vec())
+//!     let mut batch = Batch::new(&model);
+//!     batch.add(0, Generation::new(&model, request)?);
+//!     while !batch.run(&model, &mut |_| true) {}
+//!     Ok(batch.remove(0).map(|answer| answer.tokens().to_vec()).unwrap_or_default())
 //! }
 //! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::float_cmp))]
 
 mod attention;
+mod batch;
+mod cache;
 mod checkpoint;
 mod config;
 mod exp;
@@ -39,6 +43,7 @@ mod linear;
 mod load;
 mod model;
 mod norm;
+mod pass;
 mod plan;
 mod quantised;
 mod rounded_attention;
@@ -50,6 +55,7 @@ mod stop;
 mod tokenizer;
 mod weights;
 
+pub use batch::{Batch, Step};
 pub use checkpoint::{Checkpoint, CheckpointError, Source};
 pub use config::{Activation, Config, ConfigError, Context, Template};
 pub use generation::{Finish, Generation, Request, RequestError};

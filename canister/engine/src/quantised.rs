@@ -62,38 +62,47 @@ impl Weight for i16 {
     }
 }
 
-/// One token's activations, rounded: each is about `unit` times its integer.
+/// Rounded activations of one or more tokens: each is about its row's unit times its integer.
 #[derive(Default)]
 pub struct Activations {
     values: Vec<[i16; 8]>,
-    unit: f32,
+    units: Vec<f32>,
 }
 
 impl Activations {
-    /// Rounds `x`, which is padded.
-    pub fn set(&mut self, x: &[F32x4]) {
-        let highest = x.iter().fold(F32x4::zero(), |most, &v| most.max(v.abs()));
-        self.set_within(x, highest);
-    }
-
-    /// Rounds `x`, whose magnitudes are not above the highest lane of `highest`.
-    pub fn set_within(&mut self, x: &[F32x4], highest: F32x4) {
-        let highest = highest
-            .to_array()
-            .into_iter()
-            .fold(1e-30, |a, b| if a < b { b } else { a });
-        let inverse = F32x4::splat(ACTIVATION / highest);
-        self.unit = highest / ACTIVATION;
+    /// Rounds `rows` padded vectors of one length.
+    pub fn set(&mut self, x: &[F32x4], rows: usize) {
         let (x, _) = x.as_chunks::<2>();
         self.values.resize(x.len(), [0; 8]);
-        for (to, &[a, b]) in self.values.iter_mut().zip(x) {
-            round(a * inverse, b * inverse, to);
+        self.units.clear();
+        let width = x.len() / rows;
+        for (x, into) in x.chunks(width).zip(self.values.chunks_mut(width)) {
+            self.units.push(round_row(x, into));
         }
     }
 
-    fn pairs(&self) -> &[Pair] {
-        self.values.as_flattened().as_chunks().0
+    /// Each row's pairs and unit.
+    fn rows(&self) -> impl ExactSizeIterator<Item = (&[Pair], f32)> {
+        let width = self.values.len() / self.units.len();
+        let rows = self.values.chunks(width).zip(&self.units);
+        rows.map(|(row, &unit)| (row.as_flattened().as_chunks().0, unit))
     }
+}
+
+/// Rounds one row and returns its unit.
+fn round_row(x: &[[F32x4; 2]], into: &mut [[i16; 8]]) -> f32 {
+    let highest = x
+        .as_flattened()
+        .iter()
+        .fold(F32x4::zero(), |most, &v| most.max(v.abs()))
+        .to_array()
+        .into_iter()
+        .fold(1e-30, |a, b| if a < b { b } else { a });
+    let inverse = F32x4::splat(ACTIVATION / highest);
+    for (to, &[a, b]) in into.iter_mut().zip(x) {
+        round(a * inverse, b * inverse, to);
+    }
+    highest / ACTIVATION
 }
 
 /// A packed matrix with `n_in` inputs and `n_out` outputs.
@@ -117,18 +126,24 @@ impl<W: Weight> Quantised<W> {
         }
     }
 
-    /// out = W·x + bias. `out` is padded.
+    /// out = W·x + bias for each row. `out` is padded.
     pub fn apply(&self, x: &Activations, out: &mut [F32x4]) {
-        let (pairs, bias) = (x.pairs(), Some(&self.bias[..]));
-        multiply(pairs, x.unit, &self.weights, &self.scales, bias, out);
+        let outs = out.chunks_mut(padded(self.n_out) / 4);
+        for ((pairs, unit), out) in x.rows().zip(outs) {
+            let bias = Some(&self.bias[..]);
+            multiply(pairs, unit, &self.weights, &self.scales, bias, out);
+        }
     }
 
-    /// out += W·x + bias.
+    /// out += W·x + bias for each row.
     pub fn add_to(&self, x: &Activations, out: &mut [F32x4]) {
-        for (out, &bias) in out.iter_mut().zip(&self.bias) {
-            *out = *out + bias;
+        let outs = out.chunks_mut(padded(self.n_out) / 4);
+        for ((pairs, unit), out) in x.rows().zip(outs) {
+            for (out, &bias) in out.iter_mut().zip(&self.bias) {
+                *out = *out + bias;
+            }
+            multiply(pairs, unit, &self.weights, &self.scales, None, out);
         }
-        multiply(x.pairs(), x.unit, &self.weights, &self.scales, None, out);
     }
 
     /// The weights of one pass, in eights.
@@ -472,7 +487,7 @@ mod tests {
         (0..n_in).for_each(|k| floats_mut(&mut x)[k] = noise(k));
         (0..n_out).for_each(|o| floats_mut(&mut bias)[o] = noise(777 + o));
         let mut rounded = Activations::default();
-        rounded.set(&x);
+        rounded.set(&x, 1);
         for matrix in pack::<W>(n_in, n_out, weight) {
             let matrix = matrix.with_bias(bias.clone());
             let mut out = zeros(n_out);
@@ -530,7 +545,7 @@ mod tests {
                 let mut x = zeros(n_in);
                 (0..n_in).for_each(|k| floats_mut(&mut x)[k] = sign(k));
                 let mut rounded = Activations::default();
-                rounded.set(&x);
+                rounded.set(&x, 1);
                 for matrix in pack::<W>(n_in, 4, |k, o| if o == 3 { 0.0 } else { sign(k) * 1e-3 }) {
                     for group in matrix.weights.chunks(PASSES[0] / 2) {
                         let sizes = |lane: usize| {
@@ -560,7 +575,7 @@ mod tests {
     #[test]
     fn nothing_comes_of_nothing() {
         let mut rounded = Activations::default();
-        rounded.set(&zeros(8));
+        rounded.set(&zeros(8), 1);
         for matrix in pack::<i16>(5, 3, |_, _| 0.0) {
             let mut out = vec![F32x4::splat(1.0); 2];
             matrix.apply(&rounded, &mut out);

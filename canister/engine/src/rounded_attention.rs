@@ -6,12 +6,11 @@
 //! before that is rounded. Rounding keeps every sum below 2^31 (`factor`).
 
 use crate::attention::softmax;
+use crate::cache::{BLOCK, Blocks};
 use crate::integers::{Pair, round};
 use crate::quantised::{multiply, passes};
 use crate::simd::{F32x4, floats, floats_mut, padded, zeros};
 
-/// Positions in one block: one pass of the kernel.
-const BLOCK: usize = 64;
 /// The largest magnitudes of rounded numbers, and what those they meet may sum up to.
 const KEY: f32 = 4095.0;
 const QUERY: f32 = 8191.0;
@@ -20,15 +19,10 @@ const VALUE: f32 = 8191.0;
 const WEIGHT: f32 = 32767.0;
 const WEIGHT_SUM: f32 = (i32::MAX / VALUE as i32) as f32;
 
-/// Keys and values of all positions seen so far, for one layer.
-#[derive(Default)]
-pub struct Cache {
-    blocks: Vec<Block>,
-}
-
 /// Heads lie one after the other: keys as matrices of `head_size` inputs and `BLOCK` outputs,
 /// values the other way round, and a scale for each position.
-struct Block {
+#[derive(Clone)]
+pub struct Block {
     keys: Vec<[i16; 8]>,
     values: Vec<[i16; 8]>,
     key_scales: Vec<F32x4>,
@@ -70,21 +64,18 @@ impl Attention {
         padded(self.head_size) * BLOCK / 8
     }
 
-    /// Adds the token at position `at` and attends from it. `qkv` is query, key and value of all
-    /// heads, one after the other; `out` takes the heads' results. Scores are multiplied by `scale`.
-    pub fn apply(
+    /// Attends from the token at position `at`, which was stored. `queries` are those of all heads,
+    /// one after the other; `out` takes the heads' results. Scores are multiplied by `scale`.
+    pub fn attend(
         &mut self,
-        cache: &mut Cache,
+        cache: &Blocks<Block>,
         at: usize,
         scale: f32,
-        qkv: &[f32],
+        queries: &[f32],
         out: &mut [f32],
     ) {
-        let (n_embd, len) = (self.n_head * self.head_size, self.head_len());
-        let (queries, rest) = qkv.split_at(n_embd);
-        let (keys, rest) = rest.split_at(n_embd);
-        self.store(cache, at, keys, &rest[..n_embd]);
-        let blocks = &cache.blocks[..=at / BLOCK];
+        let len = self.head_len();
+        let blocks = cache.upto(at);
         self.scores.resize(blocks.len() * BLOCK / 4, F32x4::zero());
         self.weights.resize(blocks.len() * BLOCK / 8, [0; 8]);
         let heads = queries
@@ -151,20 +142,20 @@ impl Attention {
         1.0 / factor
     }
 
-    /// Writes the key and value of position `at` into the cache, a new block first where needed.
-    fn store(&mut self, cache: &mut Cache, at: usize, keys: &[f32], values: &[f32]) {
+    /// Writes the key and value of position `at` into the cache.
+    pub fn store(&mut self, cache: &mut Blocks<Block>, at: usize, keys: &[f32], values: &[f32]) {
         let (len, size) = (self.head_len(), self.head_size);
-        if cache.blocks.len() == at / BLOCK {
+        let block = cache.block(at, || {
             let matrices = || vec![[0; 8]; self.n_head * len];
             let scales = || zeros(self.n_head * BLOCK);
-            cache.blocks.push(Block {
+            Block {
                 keys: matrices(),
                 values: matrices(),
                 key_scales: scales(),
                 value_scales: scales(),
-            });
-        }
-        let (block, at) = (&mut cache.blocks[at / BLOCK], at % BLOCK);
+            }
+        });
+        let at = at % BLOCK;
         for (head, key) in keys.chunks_exact(size).enumerate() {
             let unit = self.round_head(key, KEY, f32::MAX);
             floats_mut(&mut block.key_scales)[head * BLOCK + at] = unit;
@@ -234,15 +225,19 @@ mod tests {
     fn agrees_with_f32() {
         for (n_head, size) in [(1, 1), (3, 5), (2, 11), (1, 64), (2, 72), (1, 256)] {
             let n_embd = n_head * size;
-            let (mut rounded, mut cache) = (Attention::new(n_head, size), Cache::default());
+            let (mut rounded, mut cache) = (Attention::new(n_head, size), Blocks::default());
             let mut exact = attention::Attention::new(n_head, size);
-            let mut exact_cache = attention::Cache::default();
+            let mut exact_cache = Blocks::default();
             let scale = 1.0 / (size as f32).sqrt();
             for at in 0..150 {
                 let qkv: Vec<f32> = (0..3 * n_embd).map(|i| noise(at * 7919 + i)).collect();
                 let (mut got, mut want) = (vec![0.0; n_embd], vec![0.0; n_embd]);
-                rounded.apply(&mut cache, at, scale, &qkv, &mut got);
-                exact.apply(&mut exact_cache, at, scale, &qkv, &mut want);
+                let (queries, rest) = qkv.split_at(n_embd);
+                let (keys, values) = rest.split_at(n_embd);
+                rounded.store(&mut cache, at, keys, values);
+                rounded.attend(&cache, at, scale, queries, &mut got);
+                exact.store(&mut exact_cache, at, keys, values);
+                exact.attend(&exact_cache, at, scale, queries, &mut want);
                 for (got, want) in got.iter().zip(&want) {
                     assert!(
                         (got - want).abs() < 2e-3,
@@ -257,10 +252,12 @@ mod tests {
     #[test]
     fn no_sum_overflows() {
         for size in [8, 64, 256, 768] {
-            let (mut attention, mut cache) = (Attention::new(1, size), Cache::default());
+            let (mut attention, mut cache) = (Attention::new(1, size), Blocks::default());
             for at in 0..130 {
                 let mut out = vec![0.0; size];
-                attention.apply(&mut cache, at, 1e-3, &vec![3.0; 3 * size], &mut out);
+                let all = vec![3.0; size];
+                attention.store(&mut cache, at, &all, &all);
+                attention.attend(&cache, at, 1e-3, &all, &mut out);
                 assert!(
                     out.iter().all(|x| (x - 3.0).abs() < 3e-3),
                     "{size} at {at}: {}",
@@ -272,9 +269,10 @@ mod tests {
 
     #[test]
     fn zeros_stay_zero() {
-        let (mut attention, mut cache) = (Attention::new(2, 4), Cache::default());
+        let (mut attention, mut cache) = (Attention::new(2, 4), Blocks::default());
         let mut out = [1.0; 8];
-        attention.apply(&mut cache, 0, 0.5, &[0.0; 24], &mut out);
+        attention.store(&mut cache, 0, &[0.0; 8], &[0.0; 8]);
+        attention.attend(&cache, 0, 0.5, &[0.0; 8], &mut out);
         assert_eq!(out, [0.0; 8]);
     }
 }

@@ -1,9 +1,12 @@
 //! Log-probabilities of a given continuation, in as many pieces as the caller likes.
 
+use crate::batch::Step;
 use crate::generation::{RequestError, check_ids};
 use crate::model::Model;
+use crate::pass::{Pass, ROWS};
 use crate::sampling::log_probability;
 use crate::session::Session;
+use crate::simd::floats;
 
 /// A continuation being scored. It must be run with the model that it was made for.
 pub struct Scoring {
@@ -11,6 +14,9 @@ pub struct Scoring {
     tokens: Vec<u32>,
     prompt_len: usize,
     session: Session,
+    pass: Pass,
+    /// Tokens in the pass.
+    rows: usize,
     logprobs: Vec<f32>,
 }
 
@@ -47,35 +53,50 @@ impl Scoring {
             tokens,
             prompt_len,
             session: Session::new(model),
+            pass: Pass::new(config),
+            rows: 0,
             logprobs: Vec::new(),
         })
     }
 
-    /// Goes on until all is scored (true), or until `may_continue`, asked before each forward pass,
-    /// says no (false); a later call goes on.
-    pub fn run(&mut self, model: &Model, may_continue: &mut dyn FnMut() -> bool) -> bool {
+    /// Goes on until all is scored (true), or until `may_continue` says no (false); a later call
+    /// goes on. It is asked before each pass.
+    pub fn run(&mut self, model: &Model, may_continue: &mut dyn FnMut(Step) -> bool) -> bool {
+        if !self.session.fits(model) {
+            // Ids and length were checked for another model: there is no answer.
+            return true;
+        }
         while self.session.len() + 1 < self.tokens.len() {
-            if !may_continue() {
-                return false;
+            let start = self.session.len();
+            if !self.pass.is_under_way() {
+                self.rows = ROWS.min(self.tokens.len() - 1 - start);
+                let step = Step {
+                    rows: self.rows,
+                    bytes: 0,
+                };
+                if !may_continue(step) {
+                    return false;
+                }
+                let run = &self.tokens[start..start + self.rows];
+                let part = (&self.session, run, self.wanted());
+                self.pass.start(model, std::iter::once(part));
             }
-            let next = self.session.len() + 1;
-            let scored = next >= self.prompt_len;
-            if self
-                .session
-                .forward(model, self.tokens[next - 1], scored)
-                .is_err()
-            {
-                // Ids and length were checked, so the model is another one: there is no answer.
-                return true;
+            while !self.pass.step(model, &mut [&mut self.session]) {}
+            let end = start + self.rows;
+            let followers = self.tokens[end - self.wanted() + 1..=end].iter();
+            for (logits, &token) in self.pass.logits().zip(followers) {
+                let logits = &floats(logits)[..model.config().vocab_size];
+                self.logprobs.push(log_probability(logits, token as usize));
             }
-            if scored {
-                self.logprobs.push(log_probability(
-                    self.session.logits(),
-                    self.tokens[next] as usize,
-                ));
-            }
+            self.session.add(&self.tokens[start..end], None);
         }
         true
+    }
+
+    /// Of how many rows of the pass logits are wanted: those that a token to be scored follows.
+    fn wanted(&self) -> usize {
+        let end = self.session.len() + self.rows;
+        self.rows.min((end + 1).saturating_sub(self.prompt_len))
     }
 
     /// Natural logarithms of the probabilities found so far, one for each token of the continuation.

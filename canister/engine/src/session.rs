@@ -1,9 +1,14 @@
-//! One sequence on its way through a model: the key and value cache and the last logits.
+//! One sequence on its way through a model: its tokens, their keys and values, and the last logits.
+//!
+//! A session can be cut back to its first tokens, and forked: the fork shares the memory of what
+//! both have in common until one of them writes to it.
 
 use thiserror::Error;
 
-use crate::model::{Cache, Model, Scratch};
-use crate::simd::{F32x4, floats};
+use crate::cache::{BLOCK, Cache};
+use crate::model::Model;
+use crate::pass::Pass;
+use crate::simd::{F32x4, floats, padded};
 use crate::weights::Precision;
 
 /// Why a token can't be run.
@@ -30,43 +35,123 @@ pub enum ForwardError {
 
 /// A sequence. Its cache grows with use, by 64 positions at a time.
 pub struct Session {
-    caches: Vec<Cache>,
-    scratch: Scratch,
+    /// One for each block of the model.
+    pub(crate) caches: Vec<Cache>,
+    tokens: Vec<u32>,
     logits: Vec<F32x4>,
-    precision: Precision,
-    vocab_size: usize,
+    pub(crate) shape: Shape,
+    /// Working memory of `forward`, once it was called.
+    pass: Option<Box<Pass>>,
+}
+
+/// What a model must have for a session to go on with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    n_layer: usize,
+    n_head: usize,
     n_embd: usize,
-    len: usize,
+    vocab_size: usize,
+    precision: Precision,
+}
+
+impl Shape {
+    pub fn of(model: &Model) -> Self {
+        let config = model.config();
+        Self {
+            n_layer: config.n_layer,
+            n_head: config.n_head,
+            n_embd: config.n_embd,
+            vocab_size: config.vocab_size,
+            precision: model.precision(),
+        }
+    }
 }
 
 impl Session {
     /// An empty sequence for `model`.
     #[must_use]
     pub fn new(model: &Model) -> Session {
-        let config = model.config();
+        let shape = Shape::of(model);
         Session {
-            caches: (0..config.n_layer)
-                .map(|_| Cache::new(model.precision()))
+            caches: (0..shape.n_layer)
+                .map(|_| Cache::new(shape.precision))
                 .collect(),
-            scratch: Scratch::new(config),
+            tokens: Vec::new(),
             logits: Vec::new(),
-            precision: model.precision(),
-            vocab_size: config.vocab_size,
-            n_embd: config.n_embd,
-            len: 0,
+            shape,
+            pass: None,
         }
     }
 
     /// Tokens run so far.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.tokens.len()
     }
 
     /// Whether no token was run yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.tokens.is_empty()
+    }
+
+    /// The tokens run so far.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Whether the session can go on with `model`. Models of equal sizes can't be told apart.
+    #[must_use]
+    pub fn fits(&self, model: &Model) -> bool {
+        self.shape == Shape::of(model)
+    }
+
+    /// Forgets all tokens but the first `len`, and the logits unless nothing is forgotten.
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.tokens.len() {
+            self.tokens.truncate(len);
+            self.caches.iter_mut().for_each(|cache| cache.truncate(len));
+            self.logits.clear();
+        }
+    }
+
+    /// A second sequence that starts with the first `len` tokens of this one. Their keys and values
+    /// are shared, not copied.
+    #[must_use]
+    pub fn fork(&self, len: usize) -> Session {
+        let len = len.min(self.tokens.len());
+        Session {
+            caches: self.caches.iter().map(|cache| cache.first(len)).collect(),
+            tokens: self.tokens[..len].to_vec(),
+            logits: Vec::new(),
+            shape: self.shape,
+            pass: None,
+        }
+    }
+
+    /// Bytes of memory that the keys and values take, those shared with forks included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let Shape {
+            n_head,
+            n_embd,
+            precision,
+            ..
+        } = self.shape;
+        let (number, scale) = match precision {
+            Precision::F32 => (4, 0),
+            Precision::Int8 | Precision::Int16 => (2, 4),
+        };
+        let block = 2 * BLOCK * n_head * (padded(n_embd / n_head) * number + scale);
+        self.caches.iter().map(Cache::blocks).sum::<usize>() * block
+    }
+
+    /// Takes what a pass added: tokens, and the logits of the last one if they were wanted.
+    pub(crate) fn add(&mut self, tokens: &[u32], logits: Option<&[F32x4]>) {
+        self.tokens.extend_from_slice(tokens);
+        self.logits.clear();
+        self.logits.extend_from_slice(logits.unwrap_or_default());
     }
 
     /// Runs the next token. The head, a third of a small model's work, runs only when
@@ -82,10 +167,7 @@ impl Session {
         want_logits: bool,
     ) -> Result<(), ForwardError> {
         let config = model.config();
-        let own = (self.caches.len(), self.n_embd, self.vocab_size);
-        if own != (config.n_layer, config.n_embd, config.vocab_size)
-            || self.precision != model.precision()
-        {
+        if !self.fits(model) {
             return Err(ForwardError::OtherModel);
         }
         if token as usize >= config.vocab_size {
@@ -94,23 +176,18 @@ impl Session {
                 vocab_size: config.vocab_size,
             });
         }
-        if self.len >= config.n_ctx {
+        if self.len() >= config.n_ctx {
             return Err(ForwardError::ContextFull {
                 n_ctx: config.n_ctx,
             });
         }
-        model.run(
-            token as usize,
-            self.len,
-            &mut self.caches,
-            &mut self.scratch,
-        );
-        self.len += 1;
-        if want_logits {
-            model.head(&mut self.scratch, &mut self.logits);
-        } else {
-            self.logits.clear();
-        }
+        let pass = self.pass.take();
+        let mut pass = pass.unwrap_or_else(|| Box::new(Pass::new(config)));
+        let part = (&*self, &[token][..], usize::from(want_logits));
+        pass.start(model, std::iter::once(part));
+        while !pass.step(model, &mut [self]) {}
+        self.add(&[token], pass.logits().next());
+        self.pass = Some(pass);
         Ok(())
     }
 
@@ -119,12 +196,11 @@ impl Session {
     #[must_use]
     pub fn logits(&self) -> &[f32] {
         let logits = floats(&self.logits);
-        &logits[..self.vocab_size.min(logits.len())]
+        &logits[..self.shape.vocab_size.min(logits.len())]
     }
 
-    /// Starts again from position 0; the cache's memory is kept.
+    /// Starts again from position 0.
     pub fn clear(&mut self) {
-        self.len = 0;
-        self.logits.clear();
+        self.truncate(0);
     }
 }

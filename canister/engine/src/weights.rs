@@ -39,26 +39,32 @@ pub(crate) enum Matrix {
     Int16(Quantised<i16>),
 }
 
-/// A token's vector on its way into a matrix: the floats, and what they are rounded to if need be.
+/// Rows on their way into a matrix, one padded vector a token: the floats, and what they are
+/// rounded to if need be.
 pub(crate) struct Input<'a> {
-    pub floats: &'a [F32x4],
-    pub rounded: &'a mut Activations,
+    floats: &'a [F32x4],
+    rows: usize,
+    rounded: &'a mut Activations,
 }
 
 impl Matrix {
-    /// out = W·x + bias. All vectors are padded.
+    /// out = W·x + bias for each row. All vectors are padded.
     pub fn apply(&self, x: Input, out: &mut [F32x4]) {
         match self {
-            Matrix::F32(matrix) => matrix.apply(x.floats, out),
+            Matrix::F32(matrix) => {
+                x.each(out, |x, out| matrix.apply(x, out));
+            }
             Matrix::Int8(matrix) => matrix.apply(x.round(), out),
             Matrix::Int16(matrix) => matrix.apply(x.round(), out),
         }
     }
 
-    /// out += W·x + bias: the output side of a residual branch.
+    /// out += W·x + bias for each row: the output side of a residual branch.
     pub fn add_to(&self, x: Input, out: &mut [F32x4]) {
         match self {
-            Matrix::F32(matrix) => matrix.add_to(x.floats, out),
+            Matrix::F32(matrix) => {
+                x.each(out, |x, out| matrix.add_to(x, out));
+            }
             Matrix::Int8(matrix) => matrix.add_to(x.round(), out),
             Matrix::Int16(matrix) => matrix.add_to(x.round(), out),
         }
@@ -75,9 +81,26 @@ impl Matrix {
 }
 
 impl<'a> Input<'a> {
+    /// `rows` vectors of one length; there is at least one.
+    pub fn new(floats: &'a [F32x4], rows: usize, rounded: &'a mut Activations) -> Self {
+        Self {
+            floats,
+            rows,
+            rounded,
+        }
+    }
+
     fn round(self) -> &'a Activations {
-        self.rounded.set(self.floats);
+        self.rounded.set(self.floats, self.rows);
         self.rounded
+    }
+
+    fn each(self, out: &mut [F32x4], mut product: impl FnMut(&[F32x4], &mut [F32x4])) {
+        let rows = self.floats.chunks_exact(self.floats.len() / self.rows);
+        let outs = out.len() / self.rows;
+        for (x, out) in rows.zip(out.chunks_exact_mut(outs)) {
+            product(x, out);
+        }
     }
 }
 

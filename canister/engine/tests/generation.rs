@@ -5,7 +5,7 @@ mod common;
 
 use common::{generate, golden_expected, golden_model, ids};
 use icgpt_engine::{
-    Context, Finish, ForwardError, Generation, Model, Request, RequestError, Sampling,
+    Batch, Context, Finish, ForwardError, Generation, Model, Request, RequestError, Sampling,
     SamplingError, Scoring, Session,
 };
 
@@ -75,28 +75,28 @@ fn one_run_or_many_give_the_same_tokens() {
 }
 
 #[test]
-fn may_continue_is_asked_before_each_forward_pass() {
+fn may_continue_is_asked_before_each_pass() {
     let model = golden_model("no-bias");
-    let mut generation = Generation::new(
-        &model,
-        Request {
-            max_new_tokens: 4,
-            ..request(&[1, 2, 3])
-        },
-    )
-    .unwrap();
-    assert_eq!(generation.run(&model, &mut || false), None);
-    assert!(generation.tokens().is_empty());
-    let mut asked = 0;
-    let finish = generation.run(&model, &mut || {
-        asked += 1;
+    let wanted = Request {
+        max_new_tokens: 4,
+        ..request(&[1, 2, 3])
+    };
+    let mut batch = Batch::new(&model);
+    batch.add(5, Generation::new(&model, wanted).unwrap());
+    assert!(!batch.run(&model, &mut |_| false));
+    assert!(batch.get(5).unwrap().tokens().is_empty());
+    let mut asked = Vec::new();
+    assert!(batch.run(&model, &mut |step| {
+        asked.push((step.rows, step.bytes));
         true
-    });
-    // The prompt's three, then one for each token but the last.
-    assert_eq!((finish, asked), (Some(Finish::Length), 6));
+    }));
+    // The prompt's three at once, then one for each token but the last.
+    assert_eq!(asked, [(3, 0), (1, 0), (1, 0), (1, 0)]);
+    let generation = batch.get(5).unwrap();
+    assert_eq!(generation.finish(), Some(Finish::Length));
     assert_eq!(generation.tokens().len(), 4);
     assert_eq!(generation.logits().len(), 65);
-    assert_eq!(generation.run(&model, &mut || false), Some(Finish::Length));
+    assert!(batch.run(&model, &mut |_| false));
 }
 
 #[test]

@@ -112,16 +112,7 @@ fn scores_are_the_log_softmax_of_the_logits() {
             continue;
         }
         let mut scoring = Scoring::new(&model, first.to_vec(), rest.to_vec()).unwrap();
-        // One pass a call.
-        let mut calls = 0;
-        loop {
-            let mut asked = 0;
-            calls += 1;
-            if scoring.run(&model, &mut || std::mem::replace(&mut asked, 1) == 0) {
-                break;
-            }
-        }
-        assert_eq!(calls, rest.len());
+        assert!(scoring.run(&model, &mut |_| true));
         for (i, (&got, &token)) in scoring.logprobs().iter().zip(rest).enumerate() {
             let total: f64 = rows[i].iter().map(|l| l.exp()).sum();
             let want = rows[i][token as usize] - total.ln();

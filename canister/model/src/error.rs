@@ -3,7 +3,7 @@
 use std::fmt;
 
 use icgpt_engine::{
-    CheckpointError, ConfigError, ForwardError, LoadError, RequestError, StopError, TokenizerError,
+    CheckpointError, ConfigError, LoadError, RequestError, StopError, TokenizerError,
 };
 
 use crate::files::Kind;
@@ -48,8 +48,6 @@ pub enum Error {
     Request(RequestError),
     /// The stop strings are not usable.
     Stop(StopError),
-    /// A token can't be run.
-    Forward(ForwardError),
     /// One of `generate`'s own limits.
     Limit(&'static str),
     /// A token id without a token.
@@ -116,7 +114,6 @@ impl fmt::Display for Error {
             ),
             Self::Request(e) => e.fmt(f),
             Self::Stop(e) => e.fmt(f),
-            Self::Forward(e) => e.fmt(f),
             Self::Limit(text) => f.write_str(text),
             Self::UnknownToken(id) => write!(f, "token id {id} is not in the vocabulary"),
             Self::Busy(n) => write!(f, "{n} generations are running: try again in a moment"),
@@ -154,5 +151,4 @@ from! {
     TokenizerError => Tokenizer,
     RequestError => Request,
     StopError => Stop,
-    ForwardError => Forward,
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use candid::Principal;
 use ic_cdk::api::call_context_instruction_counter;
-use icgpt_engine::{self as engine, Generation, Model};
+use icgpt_engine::{self as engine, Batch, Generation, Model};
 
 use crate::answer;
 use crate::error::Error;
@@ -78,11 +78,38 @@ impl Drop for Place {
 /// A generation that passed every check and may run.
 pub struct Prepared {
     model: Rc<Model>,
-    generation: Generation,
+    /// The generation, alone for the time being.
+    batch: Batch,
     seed: u64,
     prompt_tokens: u32,
     with_logprobs: bool,
     _place: Place,
+}
+
+/// The key of a generation that has a batch to itself.
+const ALONE: u64 = 0;
+
+impl Prepared {
+    /// Runs on within a budget.
+    fn run(&mut self, budget: &mut Budget) {
+        self.batch.run(&self.model, &mut |_| budget.more());
+    }
+
+    fn tokens(&self) -> Vec<u32> {
+        let generation = self.batch.get(ALONE);
+        generation.map_or(Vec::new(), |generation| generation.tokens().to_vec())
+    }
+
+    fn logprobs(&self) -> Vec<TokenLogprobs> {
+        let generation = self.batch.get(ALONE);
+        generation.map_or(Vec::new(), |generation| {
+            answer::logprobs(generation.logprobs())
+        })
+    }
+
+    fn finish(&self) -> Option<Finish> {
+        self.batch.get(ALONE)?.finish().map(finish)
+    }
 }
 
 fn prompt_ids(prompt: &Prompt, model: &Model, template: bool) -> Result<Vec<u32>, Error> {
@@ -122,9 +149,11 @@ pub async fn prepare(prompt: Prompt, options: Options, template: bool) -> Result
     let request = options::request(&options, config, ids, seed)?;
     let generation = Generation::new(&model, request)?;
     let place = Place::take()?;
+    let mut batch = Batch::new(&model);
+    batch.add(ALONE, generation);
     Ok(Prepared {
         model,
-        generation,
+        batch,
         seed,
         prompt_tokens,
         with_logprobs: options.logprobs.is_some(),
@@ -147,19 +176,17 @@ fn finish(finish: engine::Finish) -> Finish {
 /// [`Error::Platform`] when the canister can't call itself.
 pub async fn run(mut work: Prepared) -> Result<Completion, Error> {
     let finish = loop {
-        let mut budget = Budget::whole();
-        if let Some(end) = work.generation.run(&work.model, &mut || budget.more()) {
-            break finish(end);
+        work.run(&mut Budget::whole());
+        if let Some(finish) = work.finish() {
+            break finish;
         }
         next_message().await?;
     };
-    let token_ids = work.generation.tokens().to_vec();
+    let token_ids = work.tokens();
     Ok(Completion {
         text: answer::text(&token_ids, 0, true),
         token_ids,
-        logprobs: work
-            .with_logprobs
-            .then(|| answer::logprobs(work.generation.logprobs())),
+        logprobs: work.with_logprobs.then(|| work.logprobs()),
         finish,
         seed: work.seed,
         prompt_tokens: work.prompt_tokens,
@@ -241,17 +268,16 @@ async fn drive(id: Id, mut work: Prepared) {
         if with_job(&id, |job| job.cancelled).unwrap_or(true) {
             return end(&id, Finish::Cancelled);
         }
-        let mut budget = Budget::until(stretch);
-        let ended = work.generation.run(&work.model, &mut || budget.more());
+        work.run(&mut Budget::until(stretch));
         with_job(&id, |job| {
-            job.tokens = work.generation.tokens().to_vec();
+            job.tokens = work.tokens();
             if let Some(logprobs) = &mut job.logprobs {
-                *logprobs = answer::logprobs(work.generation.logprobs());
+                *logprobs = work.logprobs();
             }
             job.instructions = call_context_instruction_counter();
         });
-        if let Some(ended) = ended {
-            return end(&id, finish(ended));
+        if let Some(finish) = work.finish() {
+            return end(&id, finish);
         }
         stretch = (2 * stretch).min(LONGEST_STRETCH);
     }

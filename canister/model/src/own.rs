@@ -6,7 +6,7 @@
 )]
 
 use ic_cdk::api::msg_caller;
-use icgpt_engine::{Activation, Context, Scoring, Session};
+use icgpt_engine::{Activation, Batch, Context, Generation, Request, Sampling, Scoring};
 use serde_bytes::ByteBuf;
 
 use crate::access::{manager, user};
@@ -115,21 +115,29 @@ fn cancel(id: ByteBuf) -> Result<(), String> {
 async fn logits(ids: Vec<u32>) -> Result<Vec<f32>, String> {
     let run = async {
         let model = serving::model()?;
-        let Some(last) = ids.len().checked_sub(1) else {
+        if ids.is_empty() {
             return Err(Error::Limit("the prompt is empty"));
-        };
-        let mut session = Session::new(&model);
-        let mut budget = Budget::whole();
-        for (i, &id) in ids.iter().enumerate() {
-            if !budget.more() {
-                next_message().await?;
-                budget = Budget::whole();
-            }
-            session.forward(&model, id, i == last)?;
         }
-        Ok(session.logits().to_vec())
+        let request = Request {
+            prompt: ids,
+            max_new_tokens: 1,
+            sampling: Sampling::greedy(),
+            context: Context::Stop,
+            stop: Vec::new(),
+            stop_strings: None,
+        };
+        let mut batch = Batch::new(&model);
+        batch.add(0, Generation::new(&model, request)?);
+        loop {
+            let mut budget = Budget::whole();
+            if batch.run(&model, &mut |_| budget.more()) {
+                let answer = batch.remove(0);
+                return Ok(answer.map_or(Vec::new(), |answer| answer.logits().to_vec()));
+            }
+            next_message().await?;
+        }
     };
-    run.await.map_err(|error| error.to_string())
+    run.await.map_err(|error: Error| error.to_string())
 }
 
 #[ic_cdk::update(guard = "user")]
@@ -139,7 +147,7 @@ async fn score(prompt: Vec<u32>, continuation: Vec<u32>) -> Result<Vec<f32>, Str
         let mut scoring = Scoring::new(&model, prompt, continuation)?;
         loop {
             let mut budget = Budget::whole();
-            if scoring.run(&model, &mut || budget.more()) {
+            if scoring.run(&model, &mut |_| budget.more()) {
                 return Ok(scoring.logprobs().to_vec());
             }
             next_message().await?;

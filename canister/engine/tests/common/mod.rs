@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use icgpt_engine::{Checkpoint, Config, Finish, Generation, Loader, Model, Request, Source};
+use icgpt_engine::{
+    Batch, Checkpoint, Config, Finish, Generation, Loader, Model, Precision, Request, Source,
+};
 use serde_json::Value;
 
 /// The committed golden models, made by `tests/golden/make.py`.
@@ -55,17 +57,34 @@ pub fn load_from(config: Config, source: &dyn Source) -> Model {
     loader.finish().unwrap()
 }
 
+/// A golden model in any precision.
+pub fn golden_model_in(name: &str, precision: Precision) -> Model {
+    let bytes = golden_bytes(name);
+    let checkpoint = Checkpoint::parse(&bytes).unwrap();
+    let mut loader = Loader::with_precision(golden_config(name), &checkpoint, precision).unwrap();
+    assert!(loader.step(&bytes, &mut || true).unwrap());
+    loader.finish().unwrap()
+}
+
 /// Runs a request to its end, pausing before every `pause`-th forward pass (0: never).
 pub fn generate(model: &Model, request: &Request, pause: usize) -> (Vec<u32>, Finish) {
-    let mut generation = Generation::new(model, request.clone()).unwrap();
+    let mut batch = Batch::new(model);
+    batch.add(0, Generation::new(model, request.clone()).unwrap());
+    run(model, &mut batch, pause);
+    let generation = batch.remove(0).unwrap();
+    (generation.tokens().to_vec(), generation.finish().unwrap())
+}
+
+/// Runs a batch to its end, pausing before every `pause`-th forward pass (0: never).
+pub fn run(model: &Model, batch: &mut Batch, pause: usize) {
     loop {
         let mut left = pause;
-        let mut may_continue = || {
+        let over = batch.run(model, &mut |_| {
             left = left.saturating_sub(1);
             pause == 0 || left > 0
-        };
-        if let Some(finish) = generation.run(model, &mut may_continue) {
-            return (generation.tokens().to_vec(), finish);
+        });
+        if over {
+            return;
         }
     }
 }

@@ -1,0 +1,242 @@
+//! One pass through the model: rows of several sequences, a block of the model at a time.
+//!
+//! A row is one token. The rows of a sequence lie one after the other, in the order of their
+//! positions; in attention each sees its own sequence up to itself. Whatever rows share a pass, a
+//! row's numbers are the same to the bit. In the last block rows whose logits nobody wants end when
+//! their keys and values are stored.
+
+use crate::attention::Attention;
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::gelu;
+use crate::model::{Layer, Model};
+use crate::quantised::Activations;
+use crate::rounded_attention;
+use crate::session::Session;
+use crate::simd::{F32x4, floats, floats_mut, padded};
+use crate::weights::Input;
+
+/// The most rows of a pass.
+pub(crate) const ROWS: usize = 32;
+
+/// The rows that a session has in a pass.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    pub rows: usize,
+    /// Of how many of them, the last ones, logits are wanted.
+    pub wanted: usize,
+}
+
+/// A pass under way, with its working memory. Buffers hold a padded vector for each row.
+pub(crate) struct Pass {
+    /// Vectors of a row of the stream, and of logits.
+    width: usize,
+    vocabulary: usize,
+    spans: Vec<Span>,
+    /// The block that comes next; none when there is no pass under way.
+    layer: Option<usize>,
+    stream: Vec<F32x4>,
+    normed: Vec<F32x4>,
+    qkv: Vec<F32x4>,
+    attended: Vec<F32x4>,
+    hidden: Vec<F32x4>,
+    rounded: Activations,
+    attention: Attention,
+    rounded_attention: rounded_attention::Attention,
+    logits: Vec<F32x4>,
+}
+
+impl Pass {
+    pub fn new(config: &Config) -> Self {
+        let (n_head, head_size) = (config.n_head, config.n_embd / config.n_head);
+        Self {
+            width: padded(config.n_embd) / 4,
+            vocabulary: padded(config.vocab_size) / 4,
+            spans: Vec::new(),
+            layer: None,
+            stream: Vec::new(),
+            normed: Vec::new(),
+            qkv: Vec::new(),
+            attended: Vec::new(),
+            hidden: Vec::new(),
+            rounded: Activations::default(),
+            attention: Attention::new(n_head, head_size),
+            rounded_attention: rounded_attention::Attention::new(n_head, head_size),
+            logits: Vec::new(),
+        }
+    }
+
+    /// Whether a pass was started and has blocks left to run.
+    pub fn is_under_way(&self) -> bool {
+        self.layer.is_some()
+    }
+
+    /// Starts a pass: for each session the tokens that follow those it holds, and of how many of
+    /// them logits are wanted. Ids must be in the vocabulary and positions in the context.
+    pub fn start<'a>(
+        &mut self,
+        model: &Model,
+        parts: impl Iterator<Item = (&'a Session, &'a [u32], usize)>,
+    ) {
+        let width = self.width;
+        self.spans.clear();
+        self.stream.clear();
+        for (session, tokens, wanted) in parts {
+            let rows = tokens.len();
+            self.spans.push(Span { rows, wanted });
+            for (at, &token) in (session.len()..).zip(tokens) {
+                let start = self.stream.len();
+                self.stream.resize(start + width, F32x4::zero());
+                model.embed(token, at, &mut self.stream[start..]);
+            }
+        }
+        self.layer = Some(0);
+    }
+
+    /// Runs the next block of the model, and behind the last one the head. `sessions` are those
+    /// that the pass was started with, as they were then. True when the pass is over.
+    pub fn step(&mut self, model: &Model, sessions: &mut [&mut Session]) -> bool {
+        let Some(index) = self.layer else {
+            return true;
+        };
+        let last = index + 1 == model.layers.len();
+        self.block(model, &model.layers[index], index, last, sessions);
+        if !last {
+            self.layer = Some(index + 1);
+            return false;
+        }
+        self.head(model);
+        self.layer = None;
+        true
+    }
+
+    /// Takes a session's rows out of the pass under way.
+    pub fn leave(&mut self, index: usize) {
+        let width = self.width;
+        let before: usize = self.spans[..index].iter().map(|span| span.rows).sum();
+        let rows = self.spans.remove(index).rows;
+        self.stream.drain(before * width..(before + rows) * width);
+        if self.spans.is_empty() {
+            self.layer = None;
+        }
+    }
+
+    /// The logits of the last pass: a padded vector for each row that wanted them.
+    pub fn logits(&self) -> impl Iterator<Item = &[F32x4]> {
+        self.logits.chunks_exact(self.vocabulary)
+    }
+
+    /// One block of the model.
+    fn block(
+        &mut self,
+        model: &Model,
+        layer: &Layer,
+        index: usize,
+        last: bool,
+        sessions: &mut [&mut Session],
+    ) {
+        let config = model.config();
+        let (n_embd, rounded) = (config.n_embd, &mut self.rounded);
+        let rows = self.stream.len() / self.width;
+        resize(&mut self.normed, rows, n_embd);
+        resize(&mut self.qkv, rows, 3 * n_embd);
+        let (stream, normed) = (&mut self.stream, &mut self.normed);
+        layer.ln_1.apply(n_embd, stream, normed);
+        layer
+            .c_attn
+            .apply(Input::new(normed, rows, rounded), &mut self.qkv);
+
+        self.attend(config, layer.scale, index, last, sessions);
+        let (stream, rounded) = (&mut self.stream, &mut self.rounded);
+        let rows = stream.len() / self.width;
+        if rows == 0 {
+            return;
+        }
+        layer
+            .attn_proj
+            .add_to(Input::new(&self.attended, rows, rounded), stream);
+
+        resize(&mut self.normed, rows, n_embd);
+        resize(&mut self.hidden, rows, config.n_inner);
+        let (normed, hidden) = (&mut self.normed, &mut self.hidden);
+        layer.ln_2.apply(n_embd, stream, normed);
+        layer.c_fc.apply(Input::new(normed, rows, rounded), hidden);
+        gelu::apply(config.activation, hidden);
+        layer
+            .mlp_proj
+            .add_to(Input::new(hidden, rows, rounded), stream);
+    }
+
+    /// Stores keys and values and attends, one row after the other. In the `last` block only rows
+    /// whose logits are wanted attend, and only they stay in the stream.
+    fn attend(
+        &mut self,
+        config: &Config,
+        scale: f32,
+        index: usize,
+        last: bool,
+        sessions: &mut [&mut Session],
+    ) {
+        let (n_embd, width) = (config.n_embd, self.width);
+        self.attended.clear();
+        let mut qkv = self.qkv.chunks_exact(padded(3 * n_embd) / 4);
+        let (mut row, mut kept) = (0, 0);
+        for (span, session) in self.spans.iter().zip(sessions) {
+            let at = session.len();
+            let cache = &mut session.caches[index];
+            for (i, qkv) in qkv.by_ref().take(span.rows).enumerate() {
+                let (queries, rest) = floats(qkv).split_at(n_embd);
+                let (keys, values) = rest.split_at(n_embd);
+                let values = &values[..n_embd];
+                match cache {
+                    Cache::Floats(cache) => self.attention.store(cache, at + i, keys, values),
+                    Cache::Rounded(cache) => {
+                        self.rounded_attention.store(cache, at + i, keys, values);
+                    }
+                }
+                if !last || i + span.wanted >= span.rows {
+                    self.attended.resize((kept + 1) * width, F32x4::zero());
+                    let into = floats_mut(&mut self.attended[kept * width..]);
+                    match cache {
+                        Cache::Floats(cache) => {
+                            self.attention.attend(cache, at + i, scale, queries, into);
+                        }
+                        Cache::Rounded(cache) => {
+                            self.rounded_attention
+                                .attend(cache, at + i, scale, queries, into);
+                        }
+                    }
+                    if kept < row {
+                        let from = row * width..(row + 1) * width;
+                        self.stream.copy_within(from, kept * width);
+                    }
+                    kept += 1;
+                }
+                row += 1;
+            }
+        }
+        self.stream.truncate(kept * width);
+    }
+
+    /// The head's outputs of the rows that are left in the stream.
+    fn head(&mut self, model: &Model) {
+        let config = model.config();
+        let rows = self.stream.len() / self.width;
+        resize(&mut self.normed, rows, config.n_embd);
+        resize(&mut self.logits, rows, config.vocab_size);
+        if rows == 0 {
+            return;
+        }
+        model
+            .ln_f
+            .apply(config.n_embd, &self.stream, &mut self.normed);
+        let input = Input::new(&self.normed, rows, &mut self.rounded);
+        model.head().apply(input, &mut self.logits);
+    }
+}
+
+/// Makes room for padded vectors of `n` floats, one for each row. What they hold is left over from
+/// before.
+fn resize(buffer: &mut Vec<F32x4>, rows: usize, n: usize) {
+    buffer.resize(rows * padded(n) / 4, F32x4::zero());
+}
