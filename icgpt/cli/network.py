@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,46 +34,83 @@ def _json(info: NetworkInfo) -> dict[str, Any]:
     }
 
 
-@network.command(cls=Command, examples=["icgpt network start", "icgpt network start --port 8000"])
+_state_dir_option = click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the network's state is kept, instead of the usual place.",
+)
+
+
+def _folder(chosen: Path | None) -> Path:
+    from icgpt import network as room
+
+    return chosen or room.default_state_dir()
+
+
+@network.command(
+    cls=Command,
+    examples=[
+        "icgpt network start",
+        "icgpt network start --port 8000 --clean",
+        "icgpt network start --foreground --state-dir ./network",
+    ],
+)
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
     metavar="PORT",
     help="4943, or a free one if that is taken.",
 )
+@_state_dir_option
+@click.option(
+    "--background/--foreground",
+    default=True,
+    help="Return once it runs (the default), or stay until Ctrl-C.",
+)
+@click.option("--clean", is_flag=True, help="Forget all canisters of earlier runs first.")
 @json_option
-def start(port: int | None, as_json: bool) -> None:
-    """Start the local network in the background.
+def start(
+    port: int | None, state_dir: Path | None, background: bool, clean: bool, as_json: bool
+) -> None:
+    """Start the local network.
 
     Does nothing when it runs already.
     """
     from icgpt import network as room
 
-    state = room.default_state_dir()
-    running = room.status(state)
+    folder = _folder(state_dir)
+    if clean:
+        room.reset(folder)
+    running = room.status(folder)
     if running is not None:
         say("The local network is running already.")
         info = running
+    elif not background:
+        say("The local network runs until Ctrl-C.")
+        info = room.start(folder, port, background=False)
+        return
     else:
-        info = room.start(state, port)
+        info = room.start(folder, port)
     answer(as_json, _json(info), info.url)
 
 
 @network.command(cls=Command, examples=["icgpt network stop"])
+@_state_dir_option
 @json_option
-def stop(as_json: bool) -> None:
+def stop(state_dir: Path | None, as_json: bool) -> None:
     """Stop the local network; its canisters are kept."""
     from icgpt import network as room
 
-    state = room.default_state_dir()
-    say("Stopped." if room.stop(state) else "The local network wasn't running.")
+    say("Stopped." if room.stop(_folder(state_dir)) else "The local network wasn't running.")
     if as_json:
         answer(as_json, {"running": False}, "")
 
 
 @network.command(cls=Command, examples=["icgpt network status", "icgpt network status --json"])
+@_state_dir_option
 @json_option
-def status(as_json: bool) -> None:
+def status(state_dir: Path | None, as_json: bool) -> None:
     """Say whether the local network runs, and where.
 
     The exit code is 3 when it doesn't.
@@ -80,31 +118,50 @@ def status(as_json: bool) -> None:
     from icgpt import network as room
     from icgpt.errors import NetworkError
 
-    info = room.status(room.default_state_dir())
+    info = room.status(_folder(state_dir))
     if info is None:
         raise NetworkError("the local network isn't running", "Start it with: icgpt network start")
     answer(as_json, _json(info), f"running at {info.url}")
 
 
 @network.command(cls=Command, examples=["icgpt network reset --yes"])
+@_state_dir_option
 @click.option("--yes", "-y", is_flag=True, help="Don't ask.")
 @json_option
-def reset(yes: bool, as_json: bool) -> None:
+def reset(state_dir: Path | None, yes: bool, as_json: bool) -> None:
     """Stop the local network and forget all its canisters."""
     from icgpt import network as room
     from icgpt.errors import IcgptError
 
-    state = room.default_state_dir()
+    folder = _folder(state_dir)
     if not yes and as_json:
         raise click.UsageError("With --json nobody is asked: say --yes.")
     if not yes and not click.confirm(
-        f"Remove all canisters of the local network in {state}?", err=True
+        f"Remove all canisters of the local network in {folder}?", err=True
     ):
         raise IcgptError("nothing was removed", "Say y to remove them.")
-    room.reset(state)
+    room.reset(folder)
     say("The local network is empty.")
     if as_json:
         answer(as_json, {"running": False}, "")
+
+
+@network.command(
+    cls=Command,
+    examples=["export ICP_CLI_NETWORK_LAUNCHER_PATH=$(icgpt network launcher)"],
+)
+@json_option
+def launcher(as_json: bool) -> None:
+    """Print the program by which `icp network start` starts this network.
+
+    Give its path to icp in the variable ICP_CLI_NETWORK_LAUNCHER_PATH; icp then starts and stops
+    networks as it does its own, with the ports and folders that icp.yaml names.
+    """
+    from icgpt import network as room
+    from icgpt.replica.launcher import write_program
+
+    program = write_program(room.default_state_dir())
+    answer(as_json, {"launcher": str(program)}, str(program))
 
 
 @network.command(cls=Command, examples=["icgpt network trust http://127.0.0.1:8000"])

@@ -15,7 +15,10 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -29,6 +32,28 @@ EXIT_PORT, EXIT_IN_USE, EXIT_STATE = 3, 4, 5
 _LOG = logging.getLogger("icgpt.replica")
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a network is to run.
+
+    `domains` are the names that the gateway serves canisters below, `names` a file of further
+    host names with their canisters; `delay` is added to every call, in seconds; `welcome` lets
+    every user start with tokens.
+    """
+
+    folder: Path
+    host: str = "127.0.0.1"
+    port: int = 4943
+    domains: tuple[str, ...] = ()
+    names: Path | None = None
+    delay: float = 0.0
+    welcome: bool = True
+
+
+# Told what `network.json` holds, once the network answers.
+Ready = Callable[[dict[str, Any]], None]
+
+
 def main() -> int:
     """Run until told to stop."""
     parser = argparse.ArgumentParser(prog="python -m icgpt.replica", description=__doc__)
@@ -36,12 +61,18 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=4943, help="0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1")
     options = parser.parse_args()
-    if not _is_loopback(options.host):
+    if not is_loopback(options.host):
         parser.error(f"--host {options.host}: only this machine itself may be listened on")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    server = Server()
+    settings = Settings(options.state_dir, options.host, options.port)
+    return serve(settings, lambda _document: None)
+
+
+def serve(settings: Settings, ready: Ready) -> int:
+    """Run a network until told to stop; return the exit code."""
+    server = Server(delay=settings.delay)
     try:
-        subnet = Subnet(options.state_dir, server.announce)
+        subnet = Subnet(settings.folder, server.announce, welcome=settings.welcome)
     except InUseError as error:
         _LOG.error("%s", error)
         return EXIT_IN_USE
@@ -50,21 +81,22 @@ def main() -> int:
         return EXIT_STATE
     subnet.start()
     try:
-        return asyncio.run(_serve(subnet, server, options.state_dir, options.host, options.port))
+        return asyncio.run(_serve(subnet, server, settings, ready))
     finally:
         subnet.stop()
-        (options.state_dir / "network.json").unlink(missing_ok=True)
+        (settings.folder / "network.json").unlink(missing_ok=True)
         _LOG.info("stopped")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is this machine's own."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-async def _serve(subnet: Subnet, server: Server, folder: Path, host: str, port: int) -> int:
+async def _serve(subnet: Subnet, server: Server, settings: Settings, ready: Ready) -> int:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,22 +104,23 @@ async def _serve(subnet: Subnet, server: Server, folder: Path, host: str, port: 
     runner = web.AppRunner(server.serve(subnet), access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, settings.host, settings.port)
         try:
             await site.start()
         except OSError as error:
-            _LOG.error("can't listen on %s:%d: %s", host, port, error)
+            _LOG.error("can't listen on %s:%d: %s", settings.host, settings.port, error)
             return EXIT_PORT
         port = runner.addresses[0][1]
         document = {
             "v": 1,
             "pid": os.getpid(),
             "port": port,
-            "url": f"http://{host}:{port}",
+            "url": f"http://{settings.host}:{port}",
             "root_key": subnet.root_key.hex(),
             "default_effective_canister_id": to_text(subnet.default_effective_canister_id),
         }
-        write_atomically(folder / "network.json", json.dumps(document).encode())
+        write_atomically(settings.folder / "network.json", json.dumps(document).encode())
+        ready(document)
         _LOG.info("listening on %s", document["url"])
         await stopped.wait()
         _LOG.info("stopping")

@@ -103,21 +103,26 @@ class Management:
                 "create_canister request."
             )
             raise RejectError(rejects.reject(403, text))
-        reply = self.add(caller, argument["settings"], cycles - fees.CREATE, None)
+        created = self.add(caller.id, argument["settings"], cycles - fees.CREATE, None)
         caller.refund = 0
-        return reply
+        return encode([types.CANISTER], [{"canister_id": created}])
 
     def provisional_create(self, caller: Caller, argument: dict[str, Any]) -> bytes:
         """Create a canister with as many cycles as wanted."""
         amount = argument["amount"]
         cycles = PROVISIONAL_CYCLES if amount is None else _cycles(amount)
-        return self.add(caller, argument["settings"], cycles, argument["specified_id"])
+        wanted, specified = argument["settings"], argument["specified_id"]
+        created = self.add(caller.id, wanted, cycles, specified)
+        return encode([types.CANISTER], [{"canister_id": created}])
 
     def add(
-        self, caller: Caller, wanted: dict[str, Any] | None, cycles: int, specified: bytes | None
+        self, caller: bytes, wanted: dict[str, Any] | None, cycles: int, specified: bytes | None
     ) -> bytes:
-        """Add a canister, with the caller as controller unless the settings say otherwise."""
-        settings = changed(Settings(controllers=(caller.id,)), wanted or {})
+        """Add a canister, with the caller as controller unless the settings say otherwise.
+
+        Returns its id.
+        """
+        settings = changed(Settings(controllers=(caller,)), wanted or {})
         if specified is None:
             while canister_id(self.router.next_canister) in self.router.hosted:
                 self.router.next_canister += 1
@@ -126,14 +131,14 @@ class Management:
         elif len(specified) != 10 or not specified.endswith(b"\x01\x01"):
             text = f"The `specified_id` {to_text(specified)} is invalid: it is no canister id."
             raise RejectError(rejects.bad_payload(text))
-        elif specified in self.router.hosted:
+        elif specified in self.router.views:
             text = (
                 f"Unsuccessful canister creation: canister id {to_text(specified)} already exists."
             )
             raise RejectError(rejects.reject(205, text))
         record = CanisterRecord(specified, settings, cycles, charged_until=self.router.now())
         self.router.host(record)
-        return encode([types.CANISTER], [{"canister_id": specified}])
+        return specified
 
     def update_settings(self, caller: Caller, argument: dict[str, Any]) -> bytes:
         """Change what the settings name."""

@@ -201,6 +201,44 @@ class Entry:
     reject: Reject | None = None
 
 
+@dataclass(frozen=True)
+class Block:
+    """A move of tokens between two accounts; `created` is 0 unless the sender gave a time."""
+
+    source: bytes
+    target: bytes
+    amount: int
+    memo: bytes = b""
+    created: int = 0
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What a spender may still move out of somebody's account, until when."""
+
+    amount: int
+    expires: int
+
+
+@dataclass
+class LedgerState:
+    """A ledger's balances by account, its last blocks, and which of them have paid for cycles."""
+
+    balances: dict[bytes, int] = field(default_factory=dict)
+    allowances: dict[bytes, Allowance] = field(default_factory=dict)
+    blocks: list[Block] = field(default_factory=list)
+    first_block: int = 0
+    notified: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Ledgers:
+    """The tokens of the network."""
+
+    icp: LedgerState = field(default_factory=LedgerState)
+    cycles: LedgerState = field(default_factory=LedgerState)
+
+
 @dataclass
 class Everything:
     """All that has to survive, but for the users' messages that wait or are answered."""
@@ -210,3 +248,4 @@ class Everything:
     canisters: list[CanisterRecord] = field(default_factory=list)
     queue: list[Task] = field(default_factory=list)
     running: list[Entry] = field(default_factory=list)
+    ledgers: Ledgers = field(default_factory=Ledgers)

@@ -106,6 +106,23 @@ def no_composite_calls(canister: bytes) -> Reject:
     )
 
 
+def no_method(canister: bytes, kind: str, method: str) -> Reject:
+    """A system canister has no such method."""
+    return reject(
+        536,
+        f"Error from Canister {to_text(canister)}: Canister has no {kind} method '{method}'.",
+    )
+
+
+def trapped(canister: bytes, text: str) -> Reject:
+    """A system canister can't go on with a call."""
+    return reject(
+        503,
+        f"Error from Canister {to_text(canister)}: Canister called `ic0.trap` with message: "
+        f"'{text}'",
+    )
+
+
 def no_management_method(method: str) -> Reject:
     """The management canister has no such method."""
     return reject(536, f"Management canister has no method '{method}'")

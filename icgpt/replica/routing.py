@@ -96,6 +96,7 @@ class Router:
     ) -> None:
         self.folder = folder
         self.history = history
+        self.ledgers = state.ledgers
         self.subnet_id = keys.subnet_id
         self.root_key = keys.root_key
         self.next_canister = state.next_canister
@@ -189,7 +190,7 @@ class Router:
         records = [hosted.record for hosted in self.hosted.values()]
         tasks = [task for task in self.queue if waiting or not task.origin.request_id]
         running = self.history.running()
-        return Everything(self.next_canister, self._next_id, records, tasks, running)
+        return Everything(self.next_canister, self._next_id, records, tasks, running, self.ledgers)
 
     def now(self) -> int:
         """Return the time in nanoseconds; it never goes back and never stands still."""

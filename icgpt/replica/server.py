@@ -35,9 +35,13 @@ _CORS = {
 
 
 class Server:
-    """Answers HTTP requests for a subnet. `announce` is to be called when requests finish."""
+    """Answers HTTP requests for a subnet. `announce` is to be called when requests finish.
 
-    def __init__(self) -> None:
+    `delay` is added to every call, in seconds, for those who want to see a slow network.
+    """
+
+    def __init__(self, *, delay: float = 0.0) -> None:
+        self._delay = delay
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[bytes, set[asyncio.Future[None]]] = {}
         self._subnet: Subnet | None = None
@@ -124,6 +128,8 @@ class Server:
             answer = await asyncio.wrap_future(question)
             if answer.reject is not None:
                 raise RejectError(answer.reject)
+        if self._delay:
+            await asyncio.sleep(self._delay)
         self.subnet.submit(request, subject)
         return request
 

@@ -28,6 +28,7 @@ from icgpt.replica.history import History, Saved
 from icgpt.replica.ingress import Request
 from icgpt.replica.management import Management, canister_id
 from icgpt.replica.messages import Kind, Message, Outcome, Reject
+from icgpt.replica.native.table import Natives
 from icgpt.replica.records import Entry, Everything, MessageRecord, Origin, Task
 from icgpt.replica.rejects import RejectError
 from icgpt.replica.routing import Router
@@ -71,7 +72,9 @@ class _Question:
 class Subnet:
     """A local network's one subnet; see the module's text."""
 
-    def __init__(self, folder: Path, announce: Callable[[list[bytes]], None]) -> None:
+    def __init__(
+        self, folder: Path, announce: Callable[[list[bytes]], None], *, welcome: bool = True
+    ) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock_file = _lock(folder)
         self._folder = folder
@@ -82,6 +85,7 @@ class Subnet:
             self._lock_file.close()
             raise
         self.management = Management(self.router)
+        self.natives = Natives(self.router, self.management, welcome=welcome)
         self._inbox: queue.SimpleQueue[Task | _Question | None] = queue.SimpleQueue()
         self._stopping = False
         self._dirty = False
@@ -148,6 +152,8 @@ class Subnet:
             raise RejectError(rejects.reject(204, "The network has too many messages waiting."))
         if request.canister_id == MANAGEMENT:
             return self.management.check_ingress(request.sender, request.method, request.arg)
+        if request.canister_id in self.natives:
+            return request.canister_id
         refusal = self.router.closed(request.canister_id)
         if refusal is not None:
             raise RejectError(refusal)
@@ -361,6 +367,8 @@ class Subnet:
                 self.history.processing(task.origin.request_id)
             if task.canister == MANAGEMENT:
                 self.management.call(task)
+            elif task.canister in self.natives:
+                self.natives.call(task)
             else:
                 self.router.run_call(task)
 
@@ -368,6 +376,10 @@ class Subnet:
         request = question.request
         if request.canister_id == MANAGEMENT:
             reply = self.management.query(request.sender, request.method, request.arg)
+            return Answer(reply)
+        if request.canister_id in self.natives:
+            canister = request.canister_id
+            reply = self.natives.query(canister, request.sender, request.method, request.arg)
             return Answer(reply)
         refusal = self.router.closed(request.canister_id)
         if refusal is not None:

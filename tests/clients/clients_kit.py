@@ -1,0 +1,69 @@
+"""Where other people's clients are, and projects for them to work in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_kit import ROOT
+
+MODULES = ROOT / ".clients" / "node_modules"
+
+
+def find_icp() -> str | None:
+    """The icp command line."""
+    own = sorted((MODULES / "@icp-sdk").glob("icp-cli-*/bin/icp"))
+    return str(own[0]) if own else shutil.which("icp")
+
+
+def has_node(package: str) -> bool:
+    """Tell whether Node and a package of it are installed."""
+    return shutil.which("node") is not None and (MODULES / package).is_dir()
+
+
+@dataclass
+class Icp:
+    """The icp command line in a project folder, with a home of its own."""
+
+    folder: Path
+    launcher: Path | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that a call gets."""
+        more = {"HOME": str(self.folder), "DO_NOT_TRACK": "1", "RUST_BACKTRACE": "0"}
+        if self.launcher is not None:
+            more["ICP_CLI_NETWORK_LAUNCHER_PATH"] = str(self.launcher)
+        return {**os.environ, **more, "PYTHONPATH": str(ROOT)}
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """Call it; its standard output."""
+        done = subprocess.run(
+            [str(find_icp()), *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == code, f"{arguments}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+
+def write_project(folder: Path, **replaced: str) -> None:
+    """Write our icp.yaml into a folder, with the built canister instead of its build."""
+    text = (ROOT / "icp.yaml").read_text()
+    built = ROOT / "canister" / "build" / "model.wasm.gz"
+    changes = {
+        "./scripts/build-canister": "echo built",
+        "cp canister/build/model.wasm.gz": f"cp '{built}'",
+        **replaced,
+    }
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    (folder / "icp.yaml").write_text(text)
