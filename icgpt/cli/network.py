@@ -146,10 +146,7 @@ def reset(state_dir: Path | None, yes: bool, as_json: bool) -> None:
         answer(as_json, {"running": False}, "")
 
 
-@network.command(
-    cls=Command,
-    examples=["export ICP_CLI_NETWORK_LAUNCHER_PATH=$(icgpt network launcher)"],
-)
+@network.command(cls=Command, examples=["icgpt network launcher"])
 @json_option
 def launcher(as_json: bool) -> None:
     """Print the program by which `icp network start` starts this network.

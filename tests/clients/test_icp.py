@@ -108,7 +108,7 @@ def test_what_is_asked_for_and_not_there_is_said(tmp_path: Path) -> None:
     for more, text in (
         (["--ii"], "this network has no Internet Identity"),
         (["--interface-version", "2.0.0"], "only 1.x"),
-        (["--bind", "0.0.0.0"], "only this machine itself"),
+        (["--bind", "192.0.2.1"], "only this machine itself"),
     ):
         done = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
         assert done.returncode == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from replica_kit import Raw, wasm
 
-from icgpt.candid import decode, unsigned_leb128
+from icgpt.candid import unsigned_leb128
 from icgpt.principal import to_text
 from icgpt.replica import management_types as types
 from icgpt.replica.__main__ import main as replica_main
@@ -35,8 +35,7 @@ def caller() -> Caller:
 
 
 def create(management: Management) -> bytes:
-    reply = management.add(caller(), None, 10**14, None)
-    return bytes(decode(reply, [types.CANISTER])[0]["canister_id"])
+    return management.add(CONTROLLER, None, 10**14, None)
 
 
 def install(management: Management, canister: bytes) -> None:
