@@ -173,6 +173,13 @@ class ModelCanister(Closing):
         """Makes the uploaded files the running model; large ones take a while."""
         _ok(self.call("setup_model", seconds=seconds, on_wait=on_wait))
 
+    def set_precision(self, precision: str | None) -> None:
+        """How the next set-up holds the weights: "f32", "int8" or "int16"; None: as config.json says.
+
+        A set-up that succeeds spends the choice.
+        """
+        self._checked("set_precision", precision)
+
     def setup_tokenizer(self) -> None:
         """Makes the uploaded tokenizer the running one."""
         fault = self.call("setup_tokenizer")

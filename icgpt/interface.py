@@ -68,6 +68,7 @@ MODEL_INFO: Final = Record(
         "setup": SETUP,
         "architecture": Opt(ARCHITECTURE),
         "precision": TEXT,
+        "next_precision": Opt(TEXT),
         "source_sha256": Record(
             {"safetensors": Opt(BLOB), "config": Opt(BLOB), "tokenizer": Opt(BLOB)}
         ),
@@ -171,4 +172,5 @@ METHODS: Final[dict[str, Method]] = {
     "remove_user": Method((PRINCIPAL,)),
     "set_public_mode": Method((BOOL,)),
     "set_per_message": Method((NAT64,), (EMPTY_RESULT,)),
+    "set_precision": Method((Opt(TEXT),), (EMPTY_RESULT,)),
 }

@@ -93,6 +93,8 @@ class ModelInfo:
     setup_total: int
     architecture: Architecture | None
     precision: str
+    next_precision: str | None
+    """What a manager chose for the next set-up."""
     source_sha256: dict[str, bytes | None]
     template: Template | None
     context: str
@@ -117,6 +119,7 @@ class ModelInfo:
             setup_total=progress["total"] if progress else 0,
             architecture=Architecture(**architecture) if architecture else None,
             precision=value["precision"],
+            next_precision=value["next_precision"],
             source_sha256={name: sources[name] for name in FILES},
             template=Template(**template) if template else None,
             context=value["context"],
@@ -134,6 +137,7 @@ class ModelInfo:
             "setup_total": self.setup_total,
             "architecture": vars(self.architecture) if self.architecture else None,
             "precision": self.precision,
+            "next_precision": self.next_precision,
             "source_sha256": sources,
             "template": vars(self.template) if self.template else None,
             "context": self.context,

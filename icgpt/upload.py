@@ -19,7 +19,7 @@ from icgpt.checkpoint import Checkpoint, SourceFile, hash_file
 from icgpt.checkpoint.safetensors import READABLE
 from icgpt.client import ModelCanister
 from icgpt.errors import CheckpointError, NetworkError, RefusedError, UploadError
-from icgpt.results import FILES, FileInfo, FileState
+from icgpt.results import FILES, FileInfo, FileState, ModelInfo
 
 CHUNK_BYTES: Final = 1_900_000  # with signature and framing, below the 2 MiB of a message
 _SETUP_LOOK_SECONDS: Final = 0.5
@@ -57,6 +57,7 @@ def upload(
     checkpoint: Checkpoint,
     on_step: OnStep | None = None,
     force: bool = False,
+    precision: str | None = None,
 ) -> Upload:
     """Uploads a checkpoint and sets it up.
 
@@ -65,28 +66,25 @@ def upload(
         checkpoint: what to upload.
         on_step: told of progress.
         force: also when the canister runs this very model.
+        precision: how the canister holds the weights, "f32", "int8" or "int16"; as config.json
+            says when left out, and f32 where that is silent.
     """
     began = time.monotonic()
     report = on_step or (lambda step: None)
     hashes = {kind: file.sha256() for kind, file in checkpoint.files.items()}
-    if not force and _is_live(model, hashes):
+    wanted = precision or checkpoint.config.precision or "f32"
+    info = model.info()
+    if not force and _is_live(info, hashes, wanted):
         return Upload(0, 0, time.monotonic() - began, hashes, changed=False)
 
     states = model.files()
-    for kind, state in states.items():
-        if kind not in checkpoint.files and state.staged is not None:
-            # Left behind by another upload; it must not become part of this model.
-            model.clear(kind)
     sender = _Sender(model, checkpoint, report)
-    for kind, file in checkpoint.files.items():
-        sender.send(file, states[kind], hashes[kind])
-    report(Step("store", 0, checkpoint.length))
-    for seal in (model.store, model.load):
-        for kind, file in checkpoint.files.items():
-            if kind != "config":
-                _expect(seal(kind), file.length, hashes[kind])
+    if force or not _is_live(info, hashes) or any(one.staged for one in states.values()):
+        _send(model, checkpoint, states, sender, hashes)
+    if info.next_precision != precision:
+        model.set_precision(precision)
     _set_up(model, checkpoint, report)
-    if not _is_live(model, hashes):
+    if not _is_live(model.info(), hashes, wanted):
         raise UploadError(
             "the canister runs another model than the one that was sent",
             "Someone else may have uploaded at the same time. Upload again.",
@@ -94,10 +92,30 @@ def upload(
     return Upload(sender.sent, sender.resumed, time.monotonic() - began, hashes, changed=True)
 
 
-def _is_live(model: ModelCanister, hashes: dict[str, bytes]) -> bool:
-    info = model.info()
+def _is_live(info: ModelInfo, hashes: dict[str, bytes], precision: str | None = None) -> bool:
     same = all(info.source_sha256[kind] == hashes.get(kind) for kind in FILES)
+    same = same and precision in (None, info.precision)
     return info.ready and same and info.tokenizer == ("tokenizer" in hashes)
+
+
+def _send(
+    model: ModelCanister,
+    checkpoint: Checkpoint,
+    states: dict[str, FileState],
+    sender: _Sender,
+    hashes: dict[str, bytes],
+) -> None:
+    for kind, state in states.items():
+        if kind not in checkpoint.files and state.staged is not None:
+            # Left behind by another upload; it must not become part of this model.
+            model.clear(kind)
+    for kind, file in checkpoint.files.items():
+        sender.send(file, states[kind], hashes[kind])
+    sender.report(Step("store", 0, checkpoint.length))
+    for seal in (model.store, model.load):
+        for kind, file in checkpoint.files.items():
+            if kind != "config":
+                _expect(seal(kind), file.length, hashes[kind])
 
 
 def _expect(info: FileInfo, length: int, sha256: bytes) -> None:

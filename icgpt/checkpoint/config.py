@@ -19,6 +19,7 @@ MAX_WIDTH: Final = 1 << 17
 MAX_TOKENS: Final = 1 << 22
 ACTIVATIONS: Final = ("gelu_new", "gelu", "gelu_pytorch_tanh")
 DTYPES: Final = ("F32", "F16", "BF16")
+PRECISIONS: Final = ("f32", "int8", "int16")
 _CONTEXT_KEYS: Final = ("n_positions", "max_position_embeddings", "n_ctx")
 _PREFIX: Final = "transformer."
 
@@ -33,6 +34,8 @@ class Config:
     n_ctx: int
     n_inner: int
     vocab_size: int
+    precision: str | None
+    """How its weights are best held, if config.json says so."""
 
 
 def parse_config(data: bytes) -> Config:
@@ -78,6 +81,7 @@ def parse_config(data: bytes) -> Config:
         n_ctx=_size(raw, context, MAX_TOKENS),
         n_inner=inner,
         vocab_size=_size(raw, "vocab_size", MAX_TOKENS),
+        precision=(raw.get("icgpt") or {}).get("precision"),
     )
 
 
@@ -105,6 +109,10 @@ def _check_extras(extras: Any) -> None:
         raise CheckpointError('config.json: "icgpt" is no object', _OURS)
     if extras.get("context", "stop") not in ("stop", "slide"):
         raise CheckpointError('config.json: icgpt.context must be "stop" or "slide"', _OURS)
+    if extras.get("precision", PRECISIONS[0]) not in PRECISIONS:
+        raise CheckpointError(
+            f"config.json: icgpt.precision must be one of {', '.join(PRECISIONS)}", _OURS
+        )
 
 
 def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:

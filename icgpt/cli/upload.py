@@ -20,12 +20,17 @@ from icgpt.cli.help import Command
     cls=Command,
     examples=[
         "icgpt upload model shakespeare-char",
-        "icgpt upload model ./gpt2",
+        "icgpt upload model ./gpt2 --precision int8",
         "icgpt upload uc7oy-…-cai ./gpt2 --network ic --identity me.pem",
     ],
 )
 @click.argument("canister")
 @click.argument("source")
+@click.option(
+    "--precision",
+    type=click.Choice(["int8", "int16", "f32"]),
+    help="How the canister holds the weights; as config.json says, or f32, when left out.",
+)
 @click.option("--force", is_flag=True, help="Also when the canister runs this very model.")
 @network_option
 @identity_option
@@ -33,6 +38,7 @@ from icgpt.cli.help import Command
 def upload(
     canister: str,
     source: str,
+    precision: str | None,
     force: bool,
     network: str | None,
     identity: str | None,
@@ -55,7 +61,7 @@ def upload(
     )
     try:
         with opened_model(canister, network, identity) as model, progress.shown() as show:
-            done = put(model, checkpoint, show, force)
+            done = put(model, checkpoint, show, force, precision)
     except KeyboardInterrupt:
         say("What was sent is kept. Upload again to go on with it.")
         raise

@@ -1,11 +1,13 @@
 //! `config.json` of a GPT-2 checkpoint, as Hugging Face transformers writes it.
 //!
-//! Two keys of our own are read under `"icgpt"`: `context` (`"stop"` or `"slide"`) and `template`
-//! (`{"prefix": [ids], "suffix": [ids], "stop": [ids]}`). What the engine can't do is refused here
-//! rather than computed wrongly.
+//! Three keys of our own are read under `"icgpt"`: `context` (`"stop"` or `"slide"`), `template`
+//! (`{"prefix": [ids], "suffix": [ids], "stop": [ids]}`) and `precision` (`"f32"`, `"int8"` or
+//! `"int16"`). What the engine can't do is refused here rather than computed wrongly.
 
 use serde::Deserialize;
 use thiserror::Error;
+
+use crate::weights::Precision;
 
 /// Longest `config.json` that is read.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -81,6 +83,8 @@ pub struct Config {
     pub context: Context,
     /// The model's template, if it has one.
     pub template: Option<Template>,
+    /// How its weights are best held, if it says so.
+    pub precision: Option<Precision>,
 }
 
 /// Why a configuration is refused.
@@ -160,6 +164,7 @@ enum Eos {
 struct Own {
     context: Option<String>,
     template: Option<Template>,
+    precision: Option<String>,
 }
 
 impl Config {
@@ -192,6 +197,7 @@ impl Config {
         if !n_embd.is_multiple_of(n_head) {
             return Err(ConfigError::HeadSize { n_embd, n_head });
         }
+        let precision = precision(raw.icgpt.as_ref())?;
         let (context, template) = own(raw.icgpt, vocab_size)?;
         Ok(Config {
             n_layer,
@@ -208,6 +214,7 @@ impl Config {
             eos_token_id: eos(raw.eos_token_id)?,
             context,
             template,
+            precision,
         })
     }
 
@@ -306,11 +313,19 @@ fn eos(value: Option<Eos>) -> Result<Option<u32>, ConfigError> {
     }
 }
 
+fn precision(own: Option<&Own>) -> Result<Option<Precision>, ConfigError> {
+    let name = own.and_then(|own| own.precision.as_ref());
+    let unknown = |name: &String| ConfigError::Unsupported {
+        key: "icgpt.precision",
+        value: name.clone(),
+        hint: "f32, int8 and int16 are",
+    };
+    name.map(|name| name.parse().map_err(|_| unknown(name)))
+        .transpose()
+}
+
 fn own(own: Option<Own>, vocab_size: usize) -> Result<(Context, Option<Template>), ConfigError> {
-    let Own { context, template } = own.unwrap_or(Own {
-        context: None,
-        template: None,
-    });
+    let (context, template) = own.map_or((None, None), |own| (own.context, own.template));
     let context = match context.as_deref() {
         None | Some("stop") => Context::Stop,
         Some("slide") => Context::Slide,
@@ -396,6 +411,7 @@ mod tests {
         let config =
             parse(r#", "icgpt": {"context": "slide", "template": {"prefix": [1], "stop": [2]}}"#)
                 .unwrap();
+        assert_eq!(config.precision, None);
         assert_eq!(config.context, Context::Slide);
         let template = config.template.clone().unwrap();
         assert_eq!(
@@ -403,6 +419,8 @@ mod tests {
             (vec![1], vec![], vec![2])
         );
         assert_eq!(config.stop_tokens(), [2]);
+        let config = parse(r#", "icgpt": {"precision": "int16"}"#).unwrap();
+        assert_eq!(config.precision, Some(Precision::Int16));
     }
 
     #[test]
@@ -472,6 +490,7 @@ mod tests {
             r#", "layer_norm_epsilon": -1e-5"#,
             r#", "eos_token_id": [1, 2]"#,
             r#", "icgpt": {"context": "roll"}"#,
+            r#", "icgpt": {"precision": "int4"}"#,
             r#", "icgpt": {"template": {"stop": [50257]}}"#,
         ] {
             assert!(

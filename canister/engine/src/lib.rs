@@ -67,4 +67,4 @@ pub use scoring::Scoring;
 pub use session::{ForwardError, Session};
 pub use stop::{StopError, StopStrings};
 pub use tokenizer::{Encoding, Tokenizer, TokenizerError};
-pub use weights::Precision;
+pub use weights::{Precision, UnknownPrecision};

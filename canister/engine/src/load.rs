@@ -66,6 +66,7 @@ pub struct Loader {
     row: usize,
     done: u64,
     total: u64,
+    memory: u64,
     bytes: Vec<u8>,
     floats: Vec<f32>,
 }
@@ -89,9 +90,9 @@ impl Loader {
         precision: Precision,
     ) -> Result<Loader, LoadError> {
         let parts = Plan::new(&config, checkpoint).all()?;
-        let bytes: u64 = parts.iter().map(|part| part.packed_bytes(precision)).sum();
-        if bytes > MAX_BYTES {
-            return Err(LoadError::TooLarge { bytes });
+        let memory: u64 = parts.iter().map(|part| part.packed_bytes(precision)).sum();
+        if memory > MAX_BYTES {
+            return Err(LoadError::TooLarge { bytes: memory });
         }
         let total = parts
             .iter()
@@ -108,6 +109,7 @@ impl Loader {
             row: 0,
             done: 0,
             total,
+            memory,
             bytes: Vec::new(),
             floats: Vec::new(),
         })
@@ -193,6 +195,12 @@ impl Loader {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.total
+    }
+
+    /// Bytes of memory that the weights take when packed.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// The model, once a step has said that all is read.

@@ -3,6 +3,11 @@
 //! Layers say `apply`, `add_to` and `add_row`; whether the kernel below multiplies floats or
 //! integers is decided here, once a matrix. Nothing above this file knows the precision.
 
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
 use crate::linear::{Linear, pack_inputs, pack_outputs, packed_len};
 use crate::plan::{Layout, PANEL, Part};
 use crate::quantised::{Activations, Packing, Quantised};
@@ -21,13 +26,42 @@ pub enum Precision {
     Int16,
 }
 
+/// A name that no precision has.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("there is no precision {0:?}; f32, int8 and int16 are known")]
+pub struct UnknownPrecision(pub String);
+
 impl Precision {
     /// Bytes that a weight takes.
-    pub(crate) fn bytes(self) -> u64 {
+    #[must_use]
+    pub fn bytes(self) -> u64 {
         match self {
             Precision::F32 => 4,
             Precision::Int8 => 1,
             Precision::Int16 => 2,
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::Int8 => "int8",
+            Precision::Int16 => "int16",
+        })
+    }
+}
+
+impl FromStr for Precision {
+    type Err = UnknownPrecision;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPrecision> {
+        match name {
+            "f32" => Ok(Precision::F32),
+            "int8" => Ok(Precision::Int8),
+            "int16" => Ok(Precision::Int16),
+            _ => Err(UnknownPrecision(name.into())),
         }
     }
 }

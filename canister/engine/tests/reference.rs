@@ -250,6 +250,7 @@ fn shape(seed: u64) -> Config {
         eos_token_id: None,
         context: icgpt_engine::Context::Stop,
         template: None,
+        precision: None,
     }
 }
 

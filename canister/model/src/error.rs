@@ -4,6 +4,7 @@ use std::fmt;
 
 use icgpt_engine::{
     CheckpointError, ConfigError, LoadError, RequestError, StopError, TokenizerError,
+    UnknownPrecision,
 };
 
 use crate::files::Kind;
@@ -33,6 +34,8 @@ pub enum Error {
     Checkpoint(CheckpointError),
     /// Its tensors don't make this model.
     Load(LoadError),
+    /// No precision has this name.
+    Precision(UnknownPrecision),
     /// The model would not fit into the heap.
     TooLargeForHeap(u64),
     /// `tokenizer.json` is not usable.
@@ -102,9 +105,11 @@ impl fmt::Display for Error {
             Self::Config(e) => write!(f, "config.json: {e}"),
             Self::Checkpoint(e) => write!(f, "safetensors: {e}"),
             Self::Load(e) => write!(f, "safetensors: {e}"),
+            Self::Precision(e) => e.fmt(f),
             Self::TooLargeForHeap(bytes) => write!(
                 f,
-                "the model needs {bytes} bytes of heap in f32, more than a canister can give it"
+                "the model needs {bytes} bytes of heap, more than a canister can give it: \
+                 choose int8 or int16 with set_precision"
             ),
             Self::Tokenizer(e) => write!(f, "tokenizer.json: {e}"),
             Self::Vocabulary { max_id, vocab_size } => write!(
@@ -148,6 +153,7 @@ from! {
     ConfigError => Config,
     CheckpointError => Checkpoint,
     LoadError => Load,
+    UnknownPrecision => Precision,
     TokenizerError => Tokenizer,
     RequestError => Request,
     StopError => Stop,

@@ -60,7 +60,12 @@ fn model_info() -> ModelInfo {
                 parameters: model.parameters(),
             }
         }),
-        precision: "f32".into(),
+        precision: model
+            .as_ref()
+            .map(|model| model.precision())
+            .unwrap_or_default()
+            .to_string(),
+        next_precision: storage::with(|storage| storage.meta().next_precision.clone()),
         source_sha256: SourceSha256 {
             safetensors: live(Kind::Safetensors),
             config: live(Kind::Config),
@@ -154,6 +159,11 @@ async fn score(prompt: Vec<u32>, continuation: Vec<u32>) -> Result<Vec<f32>, Str
         }
     };
     run.await.map_err(|error: Error| error.to_string())
+}
+
+#[ic_cdk::update(guard = "manager")]
+fn set_precision(precision: Option<String>) -> Result<(), String> {
+    serving::choose_precision(precision).map_err(|error| error.to_string())
 }
 
 #[ic_cdk::update(guard = "manager")]

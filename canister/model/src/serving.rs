@@ -4,11 +4,12 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use icgpt_engine::{Checkpoint, Config, Loader, Model, Tokenizer};
+use icgpt_engine::{Checkpoint, Config, Loader, Model, Precision, Tokenizer};
 
 use crate::error::Error;
 use crate::files::{self, Kind};
 use crate::slices::{Budget, next_message};
+use crate::storage;
 
 /// Heap that a model may take, in bytes: what is left of 4 GiB after caches, decoding buffers and
 /// the slack of the allocator.
@@ -62,24 +63,53 @@ impl Drop for Running {
     }
 }
 
-fn loader(config: Config, weights: &files::StableFile) -> Result<Loader, Error> {
+fn loader(
+    config: Config,
+    weights: &files::StableFile,
+    precision: Precision,
+) -> Result<Loader, Error> {
     let checkpoint = Checkpoint::parse(weights)?;
-    let needed = weight_bytes(&config);
-    let loader = Loader::new(config, &checkpoint)?;
-    let live = MODEL.with_borrow(|model| model.as_ref().map_or(0, |m| m.parameters() * 4));
-    if needed + live > HEAP_LIMIT {
-        return Err(Error::TooLargeForHeap(needed + live));
+    let loader = Loader::with_precision(config, &checkpoint, precision)?;
+    let live = MODEL.with_borrow(|model| {
+        model
+            .as_ref()
+            .map_or(0, |m| m.parameters() * m.precision().bytes())
+    });
+    if loader.memory() + live > HEAP_LIMIT {
+        return Err(Error::TooLargeForHeap(loader.memory() + live));
     }
     Ok(loader)
 }
 
-/// Bytes that the weights of such a model take in f32.
-fn weight_bytes(config: &Config) -> u64 {
-    let n = |size: usize| size as u64;
-    let embeddings =
-        n(config.vocab_size) * if config.tie_word_embeddings { 1 } else { 2 } + n(config.n_ctx);
-    let layer = 4 * n(config.n_embd) + 2 * n(config.n_inner) + 13;
-    4 * n(config.n_embd) * (embeddings + n(config.n_layer) * layer)
+/// Chooses how the next set-up holds the weights; none leaves it to config.json, and f32 where that
+/// is silent. A set-up that succeeds spends the choice.
+///
+/// # Errors
+/// [`Error::Precision`] for a name that no precision has, [`Error::SettingUp`].
+pub fn choose_precision(name: Option<String>) -> Result<(), Error> {
+    files_may_change()?;
+    if let Some(name) = &name {
+        name.parse::<Precision>()?;
+    }
+    storage::with(|storage| storage.update(|meta| meta.next_precision = name));
+    Ok(())
+}
+
+fn next_precision(config: &Config) -> Result<Precision, Error> {
+    let chosen = storage::with(|storage| storage.meta().next_precision.clone());
+    match chosen {
+        Some(name) => Ok(name.parse()?),
+        None => Ok(config.precision.unwrap_or_default()),
+    }
+}
+
+/// The precision of the model that answers.
+fn live_precision() -> Result<Precision, Error> {
+    let name = storage::with(|storage| storage.meta().precision.clone());
+    Ok(name
+        .map(|name| name.parse())
+        .transpose()?
+        .unwrap_or_default())
 }
 
 fn check_vocabulary(tokenizer: &Tokenizer, vocab_size: usize) -> Result<(), Error> {
@@ -119,7 +149,8 @@ pub async fn set_up_model() -> Result<(), Error> {
     let tokenizer = staged_tokenizer(vocab_size)?;
     let new_weights = files::is_staged(Kind::Safetensors);
     let (weights, _) = files::candidate(Kind::Safetensors)?;
-    let mut loader = loader(config, &weights)?;
+    let precision = next_precision(&config)?;
+    let mut loader = loader(config, &weights, precision)?;
 
     let _running = Running;
     PROGRESS.set(Some((0, loader.total())));
@@ -134,6 +165,12 @@ pub async fn set_up_model() -> Result<(), Error> {
     let model = loader.finish()?;
 
     files::promote(&[Kind::Safetensors, Kind::Config]);
+    storage::with(|storage| {
+        storage.update(|meta| {
+            meta.precision = Some(precision.to_string());
+            meta.next_precision = None;
+        });
+    });
     if let Some(tokenizer) = tokenizer {
         files::promote(&[Kind::Tokenizer]);
         TOKENIZER.set(Some(Rc::new(tokenizer)));
@@ -189,7 +226,8 @@ pub fn rebuild() -> Result<(), Error> {
     if let (Some(config), Some(weights)) =
         (files::live(Kind::Config), files::live(Kind::Safetensors))
     {
-        let mut loader = loader(Config::from_json(&config.bytes())?, &weights)?;
+        let config = Config::from_json(&config.bytes())?;
+        let mut loader = loader(config, &weights, live_precision()?)?;
         while !loader.step(&weights, &mut || true)? {}
         MODEL.set(Some(Rc::new(loader.finish()?)));
     }

@@ -126,6 +126,8 @@ pub struct ModelInfo {
     pub architecture: Option<Architecture>,
     /// Number format of the weights.
     pub precision: String,
+    /// The one that a manager chose for the next set-up.
+    pub next_precision: Option<String>,
     /// Where it comes from.
     pub source_sha256: SourceSha256,
     /// What `generate` puts round a prompt.
