@@ -11,6 +11,7 @@ from pathlib import Path
 from model_kit import ROOT
 
 MODULES = ROOT / ".clients" / "node_modules"
+PYTHON = ROOT / ".clients" / "python"
 
 
 def find_icp() -> str | None:
