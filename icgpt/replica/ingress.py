@@ -1,8 +1,7 @@
 """What clients send: request ids, envelopes, and whether the sender really signed them.
 
 A request's id is a hash that does not depend on its encoding; the sender signs that id, or a chain
-of delegations leads from the sender's key to the one that signed. Keys are DER-encoded Ed25519 or
-ECDSA on secp256k1 and P-256.
+of delegations leads from the sender's key to the one that signed (`signatures.py`).
 See https://internetcomputer.org/docs/references/ic-interface-spec#authentication.
 """
 
@@ -10,18 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
-
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, utils
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from icgpt import principal
 from icgpt.candid import unsigned_leb128
 from icgpt.replica import cbor
+from icgpt.replica.signatures import SignatureError, Verifier
 
 EXPIRY_WINDOW = 300 * 10**9
 PERMITTED_DRIFT = 30 * 10**9
@@ -82,7 +75,7 @@ def hash_map(content: dict[str, Any]) -> bytes:
     return hashlib.sha256(b"".join(sorted(pairs))).digest()
 
 
-def parse(body: bytes, kind: str, now: int) -> Request:
+def parse(body: bytes, kind: str, now: int, verifier: Verifier) -> Request:
     """Read and authenticate an envelope of the given kind; raises RequestError."""
     try:
         envelope = cbor.loads(body)
@@ -101,7 +94,7 @@ def parse(body: bytes, kind: str, now: int) -> Request:
         raise RequestError(400, "Malformed request: sender or nonce too long")
     if kind == "call" or sender != principal.ANONYMOUS:
         _check_expiry(expiry, now)
-    targets = _authenticate(envelope, sender, request_id, now)
+    targets = _authenticate(envelope, sender, request_id, now, verifier)
     if kind == "read_state":
         paths = _paths(content)
         return Request(request_id, kind, sender, expiry, paths=paths, targets=targets)
@@ -155,7 +148,7 @@ def _unauthentic(request_id: bytes, text: str) -> RequestError:
 
 
 def _authenticate(
-    envelope: dict[str, Any], sender: bytes, request_id: bytes, now: int
+    envelope: dict[str, Any], sender: bytes, request_id: bytes, now: int, verifier: Verifier
 ) -> frozenset[bytes] | None:
     """Check the signature; return the canisters that the delegations allow, None for all."""
     key = _get(envelope, "sender_pubkey", bytes, b"")
@@ -179,7 +172,7 @@ def _authenticate(
             raise RequestError(400, "Malformed request: a delegation is a map")
         delegation = _get(link, "delegation", dict)
         link_signature = _get(link, "signature", bytes)
-        _verify(key, _DELEGATION + hash_map(delegation), link_signature, request_id)
+        _verify(verifier, key, _DELEGATION + hash_map(delegation), link_signature, request_id)
         if _get(delegation, "expiration", int) < now:
             raise RequestError(400, "Invalid delegation expiry: the delegation has expired")
         allowed = _get(delegation, "targets", list, [])
@@ -191,35 +184,14 @@ def _authenticate(
         if key in seen:
             raise _unauthentic(request_id, "Chain of delegations contains a cycle.")
         seen.add(key)
-    _verify(key, _REQUEST + request_id, signature, request_id)
+    _verify(verifier, key, _REQUEST + request_id, signature, request_id)
     return targets
 
 
-@lru_cache(maxsize=256)
-def _public_key(der: bytes) -> Ed25519PublicKey | ec.EllipticCurvePublicKey | None:
+def _verify(
+    verifier: Verifier, key: bytes, message: bytes, signature: bytes, request_id: bytes
+) -> None:
     try:
-        key = load_der_public_key(der)
-    except (ValueError, UnsupportedAlgorithm):
-        return None
-    if isinstance(key, Ed25519PublicKey):
-        return key
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in ("secp256k1", "secp256r1"):
-        return key
-    return None
-
-
-def _verify(der: bytes, message: bytes, signature: bytes, request_id: bytes) -> None:
-    key = _public_key(der) if len(der) <= 256 else None
-    if key is None:
-        raise _unauthentic(request_id, "Invalid public key: unknown algorithm or malformed.")
-    try:
-        if isinstance(key, Ed25519PublicKey):
-            key.verify(signature, message)
-        elif len(signature) != 64:
-            raise _unauthentic(request_id, "Invalid signature: not 64 bytes long.")
-        else:
-            r, s = (int.from_bytes(signature[i : i + 32], "big") for i in (0, 32))
-            der_signature = utils.encode_dss_signature(r, s)
-            key.verify(der_signature, message, ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature as error:
-        raise _unauthentic(request_id, "Invalid signature.") from error
+        verifier.verify(key, message, signature)
+    except SignatureError as error:
+        raise _unauthentic(request_id, str(error)) from error

@@ -81,6 +81,9 @@ class Server:
         self._closing = True
         self._wake(list(self._waiting))
 
+    def _parse(self, body: bytes, kind: str) -> Request:
+        return parse(body, kind, time.time_ns(), self.subnet.verifier)
+
     def _wake(self, finished: list[bytes]) -> None:
         for request_id in finished:
             for future in self._waiting.pop(request_id, ()):
@@ -105,7 +108,7 @@ class Server:
         """Authenticate a call and let it in; raises RequestError or RejectError."""
         effective = _effective_id(http)
         body = await http.read()
-        request = parse(body, "call", time.time_ns())
+        request = self._parse(body, "call")
         if len(body) > MAX_INGRESS:
             text = (
                 f"Request 0x{request.id.hex()} is too large. Message byte size {len(body)} is "
@@ -168,7 +171,7 @@ class Server:
     async def query(self, http: web.Request) -> web.Response:
         """Run a query and sign what it gave."""
         effective = _effective_id(http)
-        request = parse(await http.read(), "query", time.time_ns())
+        request = self._parse(await http.read(), "query")
         if request.canister_id not in (effective, MANAGEMENT):
             text = (
                 f"Specified CanisterId {to_text(request.canister_id)} does not match effective "
@@ -193,7 +196,7 @@ class Server:
     async def read_state(self, http: web.Request) -> web.Response:
         """Certify the asked paths."""
         effective = _effective_id(http)
-        request = parse(await http.read(), "read_state", time.time_ns())
+        request = self._parse(await http.read(), "read_state")
         check_paths(self.subnet, request, effective)
         return _cbor_response({"certificate": self.subnet.signed().certificate(request.paths)})
 
@@ -201,7 +204,7 @@ class Server:
         """Certify paths about the subnet."""
         if _effective_id(http) != self.subnet.subnet_id:
             raise RequestError(400, "This network has one subnet only, which is another one.")
-        request = parse(await http.read(), "read_state", time.time_ns())
+        request = self._parse(await http.read(), "read_state")
         check_subnet_paths(request)
         return _cbor_response({"certificate": self.subnet.signed().certificate(request.paths)})
 

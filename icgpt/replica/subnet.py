@@ -32,6 +32,7 @@ from icgpt.replica.native.table import Natives
 from icgpt.replica.records import Entry, Everything, MessageRecord, Origin, Task
 from icgpt.replica.rejects import RejectError
 from icgpt.replica.routing import Router
+from icgpt.replica.signatures import Verifier
 
 _LOG = logging.getLogger(__name__)
 MAX_PENDING = 2_000  # users' messages in the queue
@@ -114,6 +115,7 @@ class Subnet:
         except ValueError as error:
             raise state.StateError(str(error)) from error
         self.subnet_id, self.root_key = self.keys.subnet_id, self.keys.root_key
+        self.verifier = Verifier(self.root_key)
         self.history = History(saved.entries or everything.running)
         self.router = Router(folder, everything, self.history, saved.messages, self.keys)
         if found is None:
