@@ -1,4 +1,4 @@
-"""config.json of a GPT-2 checkpoint: which keys we need, and which tensors follow from them.
+"""config.json of a GPT-2 or GPT-J checkpoint: the keys we need, and the tensors that follow.
 
 The canister checks the same; here it is checked before hundreds of megabytes are sent.
 """
@@ -17,23 +17,29 @@ MAX_CONFIG_BYTES: Final = 1 << 20
 MAX_LAYERS: Final = 1024
 MAX_WIDTH: Final = 1 << 17
 MAX_TOKENS: Final = 1 << 22
+FAMILIES: Final = ("gpt2", "gptj")
 ACTIVATIONS: Final = ("gelu_new", "gelu", "gelu_pytorch_tanh")
 DTYPES: Final = ("F32", "F16", "BF16")
 PRECISIONS: Final = ("f32", "int8", "int16")
 _CONTEXT_KEYS: Final = ("n_positions", "max_position_embeddings", "n_ctx")
 _PREFIX: Final = "transformer."
+_ROTARY_DIM: Final = 64  # GPT-J's, where config.json is silent
 
 
 @dataclass(frozen=True)
 class Config:
-    """The sizes of a GPT-2 model."""
+    """The sizes of a model."""
 
+    family: str
+    """One of FAMILIES."""
     n_layer: int
     n_head: int
     n_embd: int
     n_ctx: int
     n_inner: int
     vocab_size: int
+    tied: bool
+    """Whether the head shares the token embedding."""
     precision: str | None
     """How its weights are best held, if config.json says so."""
 
@@ -51,9 +57,10 @@ def parse_config(data: bytes) -> Config:
     if not isinstance(raw, dict):
         raise CheckpointError("config.json is no JSON object", _COMPLETE)
     family = raw.get("model_type", "gpt2")
-    if family != "gpt2":
+    if family not in FAMILIES:
         raise CheckpointError(
-            f"config.json is of a {quoted(family)} model", "The canister runs GPT-2 models (gpt2)."
+            f"config.json is of a {quoted(family)} model",
+            "The canister runs GPT-2 (gpt2) and GPT-J (gptj) models.",
         )
     activation = raw.get("activation_function", "gelu_new")
     if activation not in ACTIVATIONS:
@@ -73,14 +80,18 @@ def parse_config(data: bytes) -> Config:
     inner = 4 * n_embd
     if raw.get("n_inner") is not None:
         inner = _size(raw, "n_inner", 4 * MAX_WIDTH)
+    if family == "gptj":
+        _check_rotary_dim(raw, n_embd, n_head)
     _check_extras(raw.get("icgpt"))
     return Config(
+        family=family,
         n_layer=_size(raw, "n_layer", MAX_LAYERS),
         n_head=n_head,
         n_embd=n_embd,
         n_ctx=_size(raw, context, MAX_TOKENS),
         n_inner=inner,
         vocab_size=_size(raw, "vocab_size", MAX_TOKENS),
+        tied=_tied(raw, family),
         precision=(raw.get("icgpt") or {}).get("precision"),
     )
 
@@ -101,6 +112,30 @@ def _size(raw: dict[str, Any], key: str, most: int) -> int:
     return value
 
 
+def _tied(raw: dict[str, Any], family: str) -> bool:
+    value = raw.get("tie_word_embeddings")
+    if value is None:
+        return family == "gpt2"
+    if not isinstance(value, bool):
+        raise CheckpointError("config.json: tie_word_embeddings must be true or false", _COMPLETE)
+    return value
+
+
+def _check_rotary_dim(raw: dict[str, Any], n_embd: int, n_head: int) -> None:
+    """Pairs of dimensions are turned, in each head as many."""
+    head = n_embd // n_head
+    found = raw.get("rotary_dim", _ROTARY_DIM)
+    if found is None and n_head == 1:
+        found = n_embd
+    sound = isinstance(found, int) and not isinstance(found, bool)
+    if not sound or not 2 <= found <= head or found % 2:
+        raise CheckpointError(
+            f"config.json: rotary_dim is {json.dumps(found)[:60]}; it must be an even number from "
+            f"2 to the {head} dimensions of a head",
+            _COMPLETE,
+        )
+
+
 def _check_extras(extras: Any) -> None:
     """The keys of our own under "icgpt"."""
     if extras is None:
@@ -117,14 +152,24 @@ def _check_extras(extras: Any) -> None:
 
 def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor that a model of these sizes needs."""
-    wide, inner = config.n_embd, config.n_inner
+    wide = config.n_embd
     shapes: dict[str, tuple[int, ...]] = {
         "wte.weight": (config.vocab_size, wide),
-        "wpe.weight": (config.n_ctx, wide),
         "ln_f.weight": (wide,),
         "ln_f.bias": (wide,),
     }
-    block: dict[str, tuple[int, ...]] = {
+    if config.family == "gpt2":
+        shapes["wpe.weight"] = (config.n_ctx, wide)
+    block = _gpt2_block(config) if config.family == "gpt2" else _gptj_block(config)
+    for layer in range(config.n_layer):
+        shapes.update({f"h.{layer}.{name}": shape for name, shape in block.items()})
+    return shapes
+
+
+def _gpt2_block(config: Config) -> dict[str, tuple[int, ...]]:
+    """Matrices lie as [inputs][outputs]."""
+    wide, inner = config.n_embd, config.n_inner
+    return {
         "ln_1.weight": (wide,),
         "ln_1.bias": (wide,),
         "attn.c_attn.weight": (wide, 3 * wide),
@@ -138,9 +183,20 @@ def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
         "mlp.c_proj.weight": (inner, wide),
         "mlp.c_proj.bias": (wide,),
     }
-    for layer in range(config.n_layer):
-        shapes.update({f"h.{layer}.{name}": shape for name, shape in block.items()})
-    return shapes
+
+
+def _gptj_block(config: Config) -> dict[str, tuple[int, ...]]:
+    """Matrices lie as [outputs][inputs]."""
+    wide, inner = config.n_embd, config.n_inner
+    return {
+        "ln_1.weight": (wide,),
+        "ln_1.bias": (wide,),
+        **{f"attn.{name}_proj.weight": (wide, wide) for name in ("q", "k", "v", "out")},
+        "mlp.fc_in.weight": (inner, wide),
+        "mlp.fc_in.bias": (inner,),
+        "mlp.fc_out.weight": (wide, inner),
+        "mlp.fc_out.bias": (wide,),
+    }
 
 
 def check_tensors(config: Config, tensors: dict[str, Tensor]) -> list[Tensor]:
@@ -149,10 +205,13 @@ def check_tensors(config: Config, tensors: dict[str, Tensor]) -> list[Tensor]:
     used = []
     missing = []
     wanted = {prefix + name: shape for name, shape in expected_shapes(config).items()}
-    if "lm_head.weight" in tensors:
+    if not config.tied or "lm_head.weight" in tensors:
         wanted["lm_head.weight"] = (config.vocab_size, config.n_embd)
+    if config.family == "gptj":
+        wanted["lm_head.bias"] = (config.vocab_size,)
     # nanoGPT trains models without biases; one that has some must have them all.
-    biased = any(name in tensors for name in wanted if name.endswith(".bias"))
+    some = any(name in tensors for name in wanted if name.endswith(".bias"))
+    biased = some or config.family == "gptj"
     for name, shape in wanted.items():
         tensor = tensors.get(name)
         if tensor is None:
@@ -174,7 +233,7 @@ def check_tensors(config: Config, tensors: dict[str, Tensor]) -> list[Tensor]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise CheckpointError(
             f"the checkpoint has no tensor '{missing[0]}'{more}",
-            "config.json and model.safetensors must belong to the same GPT-2 model.",
+            "config.json and model.safetensors must belong to the same model.",
         )
     return used
 

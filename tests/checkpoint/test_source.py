@@ -13,12 +13,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
+from model_kit import GOLDEN
+from safetensors.numpy import load_file, save_file
 
 from icgpt.checkpoint import built_in, open_checkpoint
 from icgpt.checkpoint.config import parse_config
 from icgpt.checkpoint.tokenizer import check_tokenizer
 from icgpt.errors import CheckpointError
+
+GPTJ = sorted(path.name for path in GOLDEN.glob("gptj-*"))
+EXTRA = ("attn.bias", "masked_bias", "embed_positions")
 
 CONFIG: dict[str, Any] = {
     "model_type": "gpt2",
@@ -116,6 +120,13 @@ def test_forms_that_checkpoints_take(tmp_path: Path, dtype: str) -> None:
         ({"n_embd": "6"}, 'n_embd is "6"'),
         ({"n_embd": 6.0}, "n_embd is 6.0"),
         ({"model_type": "llama"}, "'llama' model"),
+        ({"model_type": ["gptj"]}, "model"),
+        ({"model_type": "gptj"}, "rotary_dim is 64; it must be an even number from 2 to the 3"),
+        ({"model_type": "gptj", "rotary_dim": None}, "rotary_dim is null"),
+        ({"model_type": "gptj", "rotary_dim": True}, "rotary_dim is true"),
+        ({"model_type": "gptj", "n_head": 1, "rotary_dim": 5}, "rotary_dim is 5"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings"),
+        ({"tie_word_embeddings": False}, "no tensor 'lm_head.weight'"),
         ({"activation_function": "relu"}, "activation 'relu'"),
         ({"icgpt": []}, "no object"),
         ({"icgpt": {"context": "roll"}}, "stop"),
@@ -132,6 +143,29 @@ def test_configurations_that_are_refused(tmp_path: Path, change: dict[str, Any],
 def test_configurations_that_are_none(text: str) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json"):
         parse_config(text.encode())
+
+
+def test_gpt_j(tmp_path: Path) -> None:
+    golden = {name: open_checkpoint(str(GOLDEN / name)) for name in GPTJ}
+    assert len(golden) >= 5
+    assert all(one.config.family == "gptj" for one in golden.values())
+    assert {name for name, one in golden.items() if one.config.tied} == {"gptj-tied"}
+
+    source = GOLDEN / "gptj-odd-heads"
+    config = json.loads((source / "config.json").read_text())
+    good = load_file(source / "model.safetensors")
+    # Positions and masks are stored in old checkpoints, and counted by nobody.
+    assert golden["gptj-odd-heads"].parameters == sum(one.size for one in good.values())
+    half = load_file(GOLDEN / "gptj-half" / "model.safetensors")
+    extra = sum(one.size for name, one in half.items() if name.endswith(EXTRA))
+    assert golden["gptj-half"].parameters == sum(one.size for one in half.values()) - extra
+    for name in good:
+        lacking = {key: one for key, one in good.items() if key != name}
+        with pytest.raises(CheckpointError, match=f"no tensor '{name}'$"):
+            open_checkpoint(folder(tmp_path / "lacking", config, lacking))
+    fused = {**config, "n_inner": 38}
+    with pytest.raises(CheckpointError, match=r"'h.0.mlp.fc_in.weight' has the shape 37x21"):
+        open_checkpoint(folder(tmp_path / "other", fused, good))
 
 
 def test_a_huge_configuration(tmp_path: Path) -> None:
@@ -213,6 +247,10 @@ JSON = st.recursive(
 )
 
 
+OTHERS = ("family", "tied", "precision")
+KEYS = [*CONFIG, "icgpt", "n_inner", "activation_function", "tie_word_embeddings", "rotary_dim"]
+
+
 def read(parse: Callable[..., Any], *arguments: Any) -> Any:
     """What was read; None for what was refused in few words and with a next step."""
     try:
@@ -225,10 +263,15 @@ def read(parse: Callable[..., Any], *arguments: Any) -> Any:
 
 
 @settings(deadline=None)
-@given(st.dictionaries(st.sampled_from([*CONFIG, "icgpt", "n_inner", "activation_function"]), JSON))
+@given(st.dictionaries(st.sampled_from(KEYS), JSON))
 def test_configurations_of_noise(changes: dict[str, Any]) -> None:
-    found = read(parse_config, json.dumps({**CONFIG, **changes}).encode())
-    assert found is None or all(type(one) is int and one > 0 for one in vars(found).values())
+    for family in ("gpt2", "gptj"):
+        whole = {**CONFIG, "model_type": family, "rotary_dim": 2, **changes}
+        found = read(parse_config, json.dumps(whole).encode())
+        if found is not None:
+            assert (found.family, type(found.tied)) in ((family, bool), ("gpt2", bool))
+            sizes = [one for key, one in vars(found).items() if key not in OTHERS]
+            assert all(type(one) is int and one > 0 for one in sizes)
 
 
 @settings(deadline=None)

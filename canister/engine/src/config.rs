@@ -1,4 +1,4 @@
-//! `config.json` of a GPT-2 checkpoint, as Hugging Face transformers writes it.
+//! `config.json` of a GPT-2 or GPT-J checkpoint, as Hugging Face transformers writes it.
 //!
 //! Three keys of our own are read under `"icgpt"`: `context` (`"stop"` or `"slide"`), `template`
 //! (`{"prefix": [ids], "suffix": [ids], "stop": [ids]}`) and `precision` (`"f32"`, `"int8"` or
@@ -7,6 +7,7 @@
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::family::{self, Family};
 use crate::weights::Precision;
 
 /// Longest `config.json` that is read.
@@ -55,6 +56,8 @@ pub struct Template {
 /// A model's sizes and settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// What the model computes with these sizes.
+    pub family: Family,
     /// Blocks.
     pub n_layer: usize,
     /// Attention heads; they divide `n_embd`.
@@ -117,6 +120,14 @@ pub enum ConfigError {
         /// Number of heads.
         n_head: usize,
     },
+    /// The rotated dimensions don't come in pairs, or a head has fewer.
+    #[error("rotary_dim is {rotary_dim}; it must be an even number from 2 to a head's {head_size}")]
+    RotaryDim {
+        /// Dimensions to be rotated.
+        rotary_dim: u64,
+        /// Dimensions of a head.
+        head_size: usize,
+    },
     /// A key has a value that the engine can't compute.
     #[error("{key} is {value}, which is not supported: {hint}")]
     Unsupported {
@@ -147,6 +158,8 @@ struct Raw {
     scale_attn_weights: Option<bool>,
     scale_attn_by_inverse_layer_idx: Option<bool>,
     add_cross_attention: Option<bool>,
+    #[serde(default = "family::default_rotary_dim")]
+    rotary_dim: Option<u64>,
     eos_token_id: Option<Eos>,
     icgpt: Option<Own>,
 }
@@ -197,9 +210,12 @@ impl Config {
         if !n_embd.is_multiple_of(n_head) {
             return Err(ConfigError::HeadSize { n_embd, n_head });
         }
+        let family = Family::read(raw.model_type.as_deref(), raw.rotary_dim, n_embd, n_head)?;
         let precision = precision(raw.icgpt.as_ref())?;
         let (context, template) = own(raw.icgpt, vocab_size)?;
+        let gpt2 = family == Family::Gpt2;
         Ok(Config {
+            family,
             n_layer,
             n_head,
             n_embd,
@@ -208,9 +224,11 @@ impl Config {
             vocab_size,
             layer_norm_epsilon: epsilon(raw.layer_norm_epsilon)?,
             activation: activation(raw.activation_function.as_deref())?,
-            tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(true),
-            scale_attn_weights: raw.scale_attn_weights.unwrap_or(true),
-            scale_attn_by_inverse_layer_idx: raw.scale_attn_by_inverse_layer_idx.unwrap_or(false),
+            tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(gpt2),
+            // GPT-J has no such switches.
+            scale_attn_weights: !gpt2 || raw.scale_attn_weights.unwrap_or(true),
+            scale_attn_by_inverse_layer_idx: gpt2
+                && raw.scale_attn_by_inverse_layer_idx.unwrap_or(false),
             eos_token_id: eos(raw.eos_token_id)?,
             context,
             template,
@@ -256,14 +274,6 @@ fn size(key: &'static str, value: Option<u64>, max: usize) -> Result<usize, Conf
 }
 
 fn refuse_unsupported(raw: &Raw) -> Result<(), ConfigError> {
-    if let Some(value) = raw.model_type.as_ref().filter(|kind| *kind != "gpt2") {
-        let hint = "only GPT-2 models are";
-        return Err(ConfigError::Unsupported {
-            key: "model_type",
-            value: value.clone(),
-            hint,
-        });
-    }
     if raw.add_cross_attention == Some(true) {
         let (value, hint) = ("true".into(), "only decoders that stand alone are");
         return Err(ConfigError::Unsupported {
@@ -484,7 +494,8 @@ mod tests {
     #[test]
     fn refuses_what_it_cannot_compute() {
         for more in [
-            r#", "model_type": "gptj""#,
+            r#", "model_type": "llama""#,
+            r#", "model_type": "gptj", "rotary_dim": null"#,
             r#", "activation_function": "relu""#,
             r#", "add_cross_attention": true"#,
             r#", "layer_norm_epsilon": -1e-5"#,

@@ -9,9 +9,11 @@ use thiserror::Error;
 
 use crate::checkpoint::{Checkpoint, Dtype, Source};
 use crate::config::Config;
+use crate::family::Family;
 use crate::model::{Layer, Model};
 use crate::norm::LayerNorm;
 use crate::plan::{Part, Plan, Problem, list};
+use crate::rotary::Rotary;
 use crate::simd::F32x4;
 use crate::weights::{Matrix, Packed, Precision};
 
@@ -96,8 +98,8 @@ impl Loader {
         }
         let total = parts
             .iter()
-            .filter_map(|p| p.tensor.as_ref())
-            .map(|t| t.end - t.offset)
+            .flat_map(|part| &part.tensors)
+            .map(|(_, tensor)| tensor.end - tensor.offset)
             .sum();
         Ok(Loader {
             config,
@@ -145,29 +147,34 @@ impl Loader {
             self.current = Some(started);
         }
         let rows = part.rows_a_piece().min(part.rows - self.row);
-        if let Some(tensor) = &part.tensor {
+        self.floats.clear();
+        let mut row = self.row;
+        while let Some((name, tensor, at, left)) = part.tensor_of(row) {
+            let rows = left.min(self.row + rows - row);
+            if rows == 0 {
+                break;
+            }
             let size = tensor.dtype.size().unwrap_or(4) as usize;
-            let offset = tensor.offset + (self.row * part.columns * size) as u64;
+            let offset = tensor.offset + (at * part.columns * size) as u64;
             self.bytes.resize(rows * part.columns * size, 0);
-            let tensor_name = || part.name.clone();
             if offset + self.bytes.len() as u64 > source.len() {
                 return Err(LoadError::SourceChanged {
-                    tensor: tensor_name(),
+                    tensor: name.into(),
                 });
             }
             source.read(offset, &mut self.bytes);
             if !to_f32(&tensor.dtype, &self.bytes, &mut self.floats) {
                 return Err(LoadError::NotFinite {
-                    tensor: tensor_name(),
+                    tensor: name.into(),
                 });
             }
             if !self.scanning {
                 self.done += self.bytes.len() as u64;
             }
-        } else {
-            self.floats.clear();
-            self.floats.resize(rows * part.columns, 0.0);
+            row += rows;
         }
+        // Zeros where the checkpoint has nothing.
+        self.floats.resize(rows * part.columns, 0.0);
         if let Some(current) = &mut self.current {
             if self.scanning {
                 current.scan(&self.floats, self.row);
@@ -218,30 +225,40 @@ impl Loader {
         if packed.len() < parts.len() {
             return Err(LoadError::Unfinished);
         }
-        let tensors = parts.iter().filter(|part| part.tensor.is_some());
+        let tensors = parts.iter().filter(|part| !part.tensors.is_empty());
         let parameters = tensors
             .map(|part| part.rows as u64 * part.columns as u64)
             .sum();
         let mut parts = Parts(parts.iter().zip(packed));
-        let wte = parts.matrix(false)?;
-        let wpe = parts.floats()?;
+        let (n_embd, n_head) = (config.n_embd, config.n_head);
+        let (gptj, tied) = (config.family != Family::Gpt2, config.tie_word_embeddings);
+        let wte = parts.matrix(gptj && tied)?;
+        let wpe = if gptj { Vec::new() } else { parts.floats()? };
         let mut layers = Vec::with_capacity(config.n_layer);
         for layer in 0..config.n_layer {
             layers.push(Layer {
                 ln_1: parts.norm(&config)?,
-                c_attn: parts.matrix(true)?,
-                attn_proj: parts.matrix(true)?,
-                ln_2: parts.norm(&config)?,
+                c_attn: parts.matrix(!gptj)?,
+                attn_proj: parts.matrix(!gptj)?,
+                ln_2: if gptj {
+                    None
+                } else {
+                    Some(parts.norm(&config)?)
+                },
                 c_fc: parts.matrix(true)?,
                 mlp_proj: parts.matrix(true)?,
                 scale: config.attention_scale(layer),
             });
         }
         let ln_f = parts.norm(&config)?;
-        let lm_head = if config.tie_word_embeddings {
+        let lm_head = if tied {
             None
         } else {
-            Some(parts.matrix(false)?)
+            Some(parts.matrix(gptj)?)
+        };
+        let rotary = match config.family {
+            Family::Gpt2 => None,
+            Family::GptJ { rotary_dim } => Some(Rotary::new(n_embd / n_head, rotary_dim)),
         };
         Ok(Model {
             config,
@@ -249,6 +266,7 @@ impl Loader {
             parameters,
             wte,
             wpe,
+            rotary,
             layers,
             ln_f,
             lm_head,
@@ -280,7 +298,7 @@ impl<'a, I: Iterator<Item = (&'a Part, Packed)>> Parts<I> {
     }
 }
 
-/// Converts little-endian elements; false when one is infinite or not a number.
+/// Converts little-endian elements and appends them; false when one is infinite or not a number.
 fn to_f32(dtype: &Dtype, bytes: &[u8], into: &mut Vec<f32>) -> bool {
     // Only the highest exponent, that of infinities and NaNs, carries into the sign when 1 is added.
     let mut carries = 0;
@@ -288,7 +306,6 @@ fn to_f32(dtype: &Dtype, bytes: &[u8], into: &mut Vec<f32>) -> bool {
         carries |= (weight.to_bits() & 0x7f80_0000) + 0x0080_0000;
         weight
     };
-    into.clear();
     let halves = bytes.as_chunks().0.iter().map(|&b| u16::from_le_bytes(b));
     match dtype {
         Dtype::F16 => into.extend(halves.map(|half| checked(half_to_f32(half)))),
@@ -347,7 +364,7 @@ mod tests {
         let fine = [f32::MAX, f32::MIN, 1e-45, -0.0]
             .map(f32::to_le_bytes)
             .concat();
-        assert!(to_f32(&Dtype::F32, &fine, &mut out) && out[0] == f32::MAX);
+        assert!(to_f32(&Dtype::F32, &fine, &mut out) && out.contains(&f32::MAX));
         assert!(!to_f32(&Dtype::Bf16, &0x7f80u16.to_le_bytes(), &mut out));
         assert!(!to_f32(&Dtype::F16, &0xfc00u16.to_le_bytes(), &mut out));
     }

@@ -2,10 +2,12 @@
 //!
 //! GPT-2 (Radford et al., 2019): token and position embeddings, `n_layer` blocks of attention and a
 //! two-layer perceptron, each behind a layer norm and added to the stream, a last layer norm, and
-//! the head, which shares the token embedding unless the checkpoint is untied.
+//! the head, which shares the token embedding unless the checkpoint is untied. GPT-J (Wang and
+//! Komatsuzaki, 2021) rotates queries and keys instead of adding positions, and has one norm a block.
 
 use crate::config::Config;
 use crate::norm::LayerNorm;
+use crate::rotary::Rotary;
 use crate::simd::{F32x4, floats_mut, padded};
 use crate::weights::{Matrix, Precision};
 
@@ -17,6 +19,8 @@ pub struct Model {
     pub(crate) wte: Matrix,
     /// `[n_ctx][padded n_embd]`
     pub(crate) wpe: Vec<F32x4>,
+    /// Instead of `wpe` where positions are rotations.
+    pub(crate) rotary: Option<Rotary>,
     pub(crate) layers: Vec<Layer>,
     pub(crate) ln_f: LayerNorm,
     /// None when the head shares `wte`.
@@ -28,7 +32,8 @@ pub(crate) struct Layer {
     pub ln_1: LayerNorm,
     pub c_attn: Matrix,
     pub attn_proj: Matrix,
-    pub ln_2: LayerNorm,
+    /// None where the perceptron takes what attention takes, and both are added at once.
+    pub ln_2: Option<LayerNorm>,
     pub c_fc: Matrix,
     pub mlp_proj: Matrix,
     /// What attention scores are multiplied by.
@@ -68,7 +73,11 @@ impl Model {
     /// Puts what the first block takes of a token at position `at` into `row`, which is padded.
     pub(crate) fn embed(&self, token: u32, at: usize, row: &mut [F32x4]) {
         let width = padded(self.config.n_embd) / 4;
-        row.copy_from_slice(&self.wpe[at * width..][..width]);
+        if self.rotary.is_some() {
+            row.fill(F32x4::zero());
+        } else {
+            row.copy_from_slice(&self.wpe[at * width..][..width]);
+        }
         self.wte.add_row(token as usize, floats_mut(row));
     }
 }

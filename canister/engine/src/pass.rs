@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::gelu;
 use crate::model::{Layer, Model};
 use crate::quantised::Activations;
+use crate::rotary::Turn;
 use crate::rounded_attention;
 use crate::session::Session;
 use crate::simd::{F32x4, floats, floats_mut, padded};
@@ -36,6 +37,8 @@ pub(crate) struct Pass {
     /// The block that comes next; none when there is no pass under way.
     layer: Option<usize>,
     stream: Vec<F32x4>,
+    /// As many for each row as the model rotates pairs of a head.
+    turns: Vec<Turn>,
     normed: Vec<F32x4>,
     qkv: Vec<F32x4>,
     attended: Vec<F32x4>,
@@ -55,6 +58,7 @@ impl Pass {
             spans: Vec::new(),
             layer: None,
             stream: Vec::new(),
+            turns: Vec::new(),
             normed: Vec::new(),
             qkv: Vec::new(),
             attended: Vec::new(),
@@ -81,6 +85,7 @@ impl Pass {
         let width = self.width;
         self.spans.clear();
         self.stream.clear();
+        self.turns.clear();
         for (session, tokens, wanted) in parts {
             let rows = tokens.len();
             self.spans.push(Span { rows, wanted });
@@ -88,6 +93,9 @@ impl Pass {
                 let start = self.stream.len();
                 self.stream.resize(start + width, F32x4::zero());
                 model.embed(token, at, &mut self.stream[start..]);
+                if let Some(rotary) = &model.rotary {
+                    rotary.at(at, &mut self.turns);
+                }
             }
         }
         self.layer = Some(0);
@@ -115,6 +123,8 @@ impl Pass {
         let width = self.width;
         let before: usize = self.spans[..index].iter().map(|span| span.rows).sum();
         let rows = self.spans.remove(index).rows;
+        let turns = self.turns.len() / (self.stream.len() / width).max(1);
+        self.turns.drain(before * turns..(before + rows) * turns);
         self.stream.drain(before * width..(before + rows) * width);
         if self.spans.is_empty() {
             self.layer = None;
@@ -145,6 +155,12 @@ impl Pass {
         layer
             .c_attn
             .apply(Input::new(normed, rows, rounded), &mut self.qkv);
+        if let Some(rotary) = &model.rotary {
+            let vectors = self.qkv.chunks_exact_mut(padded(3 * n_embd) / 4);
+            for (qkv, turns) in vectors.zip(self.turns.chunks_exact(rotary.pairs())) {
+                rotary.apply(turns, &mut floats_mut(qkv)[..2 * n_embd]);
+            }
+        }
 
         self.attend(config, layer.scale, index, last, sessions);
         let (stream, rounded) = (&mut self.stream, &mut self.rounded);
@@ -152,14 +168,20 @@ impl Pass {
         if rows == 0 {
             return;
         }
+        resize(&mut self.normed, rows, n_embd);
+        resize(&mut self.hidden, rows, config.n_inner);
+        let (normed, hidden) = (&mut self.normed, &mut self.hidden);
+        if layer.ln_2.is_none() {
+            // What attention took, again: rows may have left since.
+            layer.ln_1.apply(n_embd, stream, normed);
+        }
         layer
             .attn_proj
             .add_to(Input::new(&self.attended, rows, rounded), stream);
 
-        resize(&mut self.normed, rows, n_embd);
-        resize(&mut self.hidden, rows, config.n_inner);
-        let (normed, hidden) = (&mut self.normed, &mut self.hidden);
-        layer.ln_2.apply(n_embd, stream, normed);
+        if let Some(ln_2) = &layer.ln_2 {
+            ln_2.apply(n_embd, stream, normed);
+        }
         layer.c_fc.apply(Input::new(normed, rows, rounded), hidden);
         gelu::apply(config.activation, hidden);
         layer

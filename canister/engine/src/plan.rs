@@ -1,12 +1,14 @@
 //! Which tensors a model is made of, and whether a checkpoint has them: names, shapes and types.
 //!
-//! Names are those of transformers' `GPT2LMHeadModel` (with `transformer.` in front) or `GPT2Model`
-//! (without). Everything that doesn't fit is collected, so that one look at the error is enough.
+//! Names are those of transformers' `GPT2LMHeadModel` and `GPTJForCausalLM` (with `transformer.` in
+//! front) or `GPT2Model` and `GPTJModel` (without). Everything that doesn't fit is collected, so that
+//! one look at the error is enough.
 
 use std::fmt;
 
 use crate::checkpoint::{Checkpoint, Dtype, Tensor};
 use crate::config::Config;
+use crate::family::Family;
 use crate::linear::WIDE;
 use crate::load::LoadError;
 use crate::simd::padded;
@@ -87,10 +89,11 @@ pub(crate) enum Layout {
     Rows,
 }
 
-/// One tensor to be read. Without `tensor` (a bias that the checkpoint leaves out) it is all zeros.
+/// One part of the model. Its rows are those of its tensors, which have as many each, one after the
+/// other; without any (a bias that the checkpoint leaves out) they are all zeros.
 pub(crate) struct Part {
     pub name: String,
-    pub tensor: Option<Tensor>,
+    pub tensors: Vec<(String, Tensor)>,
     pub layout: Layout,
     pub rows: usize,
     pub columns: usize,
@@ -106,6 +109,14 @@ impl Part {
             }
             Layout::Rows => self.rows as u64 * padded(self.columns) as u64 * 4,
         }
+    }
+
+    /// The tensor that holds a row, its name, the row's place in it, and how many rows follow there,
+    /// itself counted.
+    pub fn tensor_of(&self, row: usize) -> Option<(&str, &Tensor, usize, usize)> {
+        let each = self.rows / self.tensors.len().max(1);
+        let (name, tensor) = self.tensors.get(row / each)?;
+        Some((name, tensor, row % each, each - row % each))
     }
 
     /// Rows read at a time: what the layout's unit needs, or as many as make a piece.
@@ -154,30 +165,11 @@ impl<'a> Plan<'a> {
 
     /// All parts.
     pub fn all(mut self) -> Result<Vec<Part>, LoadError> {
-        let Config {
-            n_embd: n,
-            n_inner,
-            n_ctx,
-            vocab_size,
-            n_layer,
-            ..
-        } = *self.config;
-        self.matrix("wte.weight", Layout::Outputs, vocab_size, n);
-        self.matrix("wpe.weight", Layout::Rows, n_ctx, n);
-        for layer in 0..n_layer {
-            self.vectors(&format!("h.{layer}.ln_1"), n);
-            self.linear(&format!("h.{layer}.attn.c_attn"), n, 3 * n);
-            self.linear(&format!("h.{layer}.attn.c_proj"), n, n);
-            self.vectors(&format!("h.{layer}.ln_2"), n);
-            self.linear(&format!("h.{layer}.mlp.c_fc"), n, n_inner);
-            self.linear(&format!("h.{layer}.mlp.c_proj"), n_inner, n);
+        match self.config.family {
+            Family::Gpt2 => self.gpt2(),
+            Family::GptJ { .. } => self.gptj(),
         }
-        self.vectors("ln_f", n);
         self.extra_layers();
-        if !self.config.tie_word_embeddings {
-            self.prefix = "";
-            self.matrix("lm_head.weight", Layout::Outputs, vocab_size, n);
-        }
         if self.problems.is_empty() {
             Ok(self.parts)
         } else {
@@ -185,30 +177,104 @@ impl<'a> Plan<'a> {
         }
     }
 
+    fn gpt2(&mut self) {
+        let (n, n_inner) = (self.config.n_embd, self.config.n_inner);
+        self.embedding("wte", self.config.vocab_size);
+        let name = self.prefixed("wpe.weight");
+        self.find(name, Layout::Rows, &[self.config.n_ctx, n]);
+        for layer in 0..self.config.n_layer {
+            self.vectors(&format!("h.{layer}.ln_1"));
+            self.linear(&format!("h.{layer}.attn.c_attn"), n, 3 * n);
+            self.linear(&format!("h.{layer}.attn.c_proj"), n, n);
+            self.vectors(&format!("h.{layer}.ln_2"));
+            self.linear(&format!("h.{layer}.mlp.c_fc"), n, n_inner);
+            self.linear(&format!("h.{layer}.mlp.c_proj"), n_inner, n);
+        }
+        self.vectors("ln_f");
+        if !self.config.tie_word_embeddings {
+            self.head();
+        }
+    }
+
+    fn gptj(&mut self) {
+        let (n, n_inner) = (self.config.n_embd, self.config.n_inner);
+        let tied = self.config.tie_word_embeddings;
+        self.biases = true;
+        self.embedding("wte", self.config.vocab_size);
+        if tied {
+            self.head_bias();
+        }
+        for layer in 0..self.config.n_layer {
+            self.vectors(&format!("h.{layer}.ln_1"));
+            let attention = format!("h.{layer}.attn");
+            self.stacked(&attention, &["q_proj", "k_proj", "v_proj"], n, n);
+            self.stacked(&attention, &["out_proj"], n, n);
+            let perceptron = format!("h.{layer}.mlp");
+            self.stacked(&perceptron, &["fc_in"], n, n_inner);
+            self.bias(&format!("{perceptron}.fc_in"), n_inner);
+            self.stacked(&perceptron, &["fc_out"], n_inner, n);
+            self.bias(&format!("{perceptron}.fc_out"), n);
+        }
+        self.vectors("ln_f");
+        if !tied {
+            self.head();
+            self.head_bias();
+        }
+    }
+
+    fn prefixed(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     /// A normalisation's gain and bias.
-    fn vectors(&mut self, name: &str, n: usize) {
-        self.find(&format!("{name}.weight"), Layout::Rows, 1, n, &[n]);
+    fn vectors(&mut self, name: &str) {
+        let n = self.config.n_embd;
+        self.find(self.prefixed(&format!("{name}.weight")), Layout::Rows, &[n]);
         self.bias(name, n);
     }
 
     /// A matrix `[n_in][n_out]` and its bias.
     fn linear(&mut self, name: &str, n_in: usize, n_out: usize) {
-        self.matrix(&format!("{name}.weight"), Layout::Inputs, n_in, n_out);
+        let weight = self.prefixed(&format!("{name}.weight"));
+        self.find(weight, Layout::Inputs, &[n_in, n_out]);
         self.bias(name, n_out);
     }
 
-    fn matrix(&mut self, name: &str, layout: Layout, rows: usize, columns: usize) {
-        self.find(name, layout, rows, columns, &[rows, columns]);
+    /// Rows of `n_embd` weights.
+    fn embedding(&mut self, name: &str, rows: usize) {
+        let name = self.prefixed(&format!("{name}.weight"));
+        self.find(name, Layout::Outputs, &[rows, self.config.n_embd]);
+    }
+
+    /// The head of its own, whose name has no prefix.
+    fn head(&mut self) {
+        let shape = [self.config.vocab_size, self.config.n_embd];
+        self.find("lm_head.weight".into(), Layout::Outputs, &shape);
+    }
+
+    fn head_bias(&mut self) {
+        let shape = [self.config.vocab_size];
+        self.find("lm_head.bias".into(), Layout::Rows, &shape);
+    }
+
+    /// Matrices `[n_out][n_in]` that have the same inputs, as one with the outputs of them all.
+    fn stacked(&mut self, within: &str, names: &[&str], n_in: usize, n_out: usize) {
+        let mut tensors = Vec::with_capacity(names.len());
+        for name in names {
+            let name = self.prefixed(&format!("{within}.{name}.weight"));
+            tensors.extend(self.tensor(name, &[n_out, n_in]));
+        }
+        self.add(tensors, Layout::Outputs, names.len() * n_out, n_in);
     }
 
     fn bias(&mut self, name: &str, n: usize) {
-        let name = format!("{name}.bias");
+        let name = self.prefixed(&format!("{name}.bias"));
         if self.biases {
-            self.find(&name, Layout::Rows, 1, n, &[n]);
+            self.find(name, Layout::Rows, &[n]);
         } else {
             self.parts.push(Part {
                 name,
-                tensor: None,
+                tensors: Vec::new(),
                 layout: Layout::Rows,
                 rows: 1,
                 columns: n,
@@ -216,10 +282,33 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn find(&mut self, name: &str, layout: Layout, rows: usize, columns: usize, shape: &[usize]) {
-        let name = format!("{}{name}", self.prefix);
+    /// A part of one tensor. A vector is a row.
+    fn find(&mut self, name: String, layout: Layout, shape: &[usize]) {
+        let (rows, columns) = match *shape {
+            [rows, columns] => (rows, columns),
+            _ => (1, shape.iter().product()),
+        };
+        let tensor = self.tensor(name, shape);
+        self.add(tensor.into_iter().collect(), layout, rows, columns);
+    }
+
+    fn add(&mut self, tensors: Vec<(String, Tensor)>, layout: Layout, rows: usize, columns: usize) {
+        if let Some((name, _)) = tensors.first() {
+            self.parts.push(Part {
+                name: name.clone(),
+                tensors,
+                layout,
+                rows,
+                columns,
+            });
+        }
+    }
+
+    /// A tensor of that shape; what is wrong with it becomes a problem.
+    fn tensor(&mut self, name: String, shape: &[usize]) -> Option<(String, Tensor)> {
         let Some(tensor) = self.checkpoint.tensors.get(&name).cloned() else {
-            return self.problems.push(Problem::Missing(name));
+            self.problems.push(Problem::Missing(name));
+            return None;
         };
         let expected: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
         if tensor.shape != expected {
@@ -235,14 +324,9 @@ impl<'a> Plan<'a> {
                 found,
             });
         } else {
-            self.parts.push(Part {
-                name,
-                tensor: Some(tensor),
-                layout,
-                rows,
-                columns,
-            });
+            return Some((name, tensor));
         }
+        None
     }
 
     /// Weights behind the last block mean that config.json is another model's.

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{load, safetensors};
-use icgpt_engine::{Activation, Config, Session};
+use icgpt_engine::{Activation, Config, Family, Session};
 
 type Weights = BTreeMap<String, Vec<f32>>;
 
@@ -236,6 +236,7 @@ fn shape(seed: u64) -> Config {
     let n_head = pick(1, &[1, 2, 3, 5]);
     let n_embd = n_head * pick(2, &[1, 2, 3, 4, 7, 8, 13]);
     Config {
+        family: Family::Gpt2,
         n_layer: pick(3, &[1, 2, 3]),
         n_head,
         n_embd,

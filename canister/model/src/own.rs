@@ -44,7 +44,7 @@ fn model_info() -> ModelInfo {
         architecture: model.as_ref().map(|model| {
             let config = model.config();
             Architecture {
-                family: "gpt2".into(),
+                family: config.family.name().into(),
                 n_layer: config.n_layer as u32,
                 n_head: config.n_head as u32,
                 n_embd: config.n_embd as u32,

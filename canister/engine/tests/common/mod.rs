@@ -9,8 +9,8 @@ use icgpt_engine::{
 };
 use serde_json::Value;
 
-/// The committed golden models, made by `tests/golden/make.py`.
-pub const GOLDEN: [&str; 8] = [
+/// The committed golden models, made by `make.py` and `make_gptj.py` in `tests/golden`.
+pub const GOLDEN: [&str; 13] = [
     "odd-heads",
     "half",
     "untied",
@@ -19,6 +19,11 @@ pub const GOLDEN: [&str; 8] = [
     "no-bias",
     "two-blocks",
     "masked",
+    "gptj-whole-head",
+    "gptj-odd-heads",
+    "gptj-half",
+    "gptj-tied",
+    "gptj-one-head",
 ];
 
 pub fn golden_folder() -> PathBuf {
