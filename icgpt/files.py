@@ -7,16 +7,20 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` in one step, so that a crash never leaves half a file."""
+def write_atomically(path: Path, content: bytes, mode: int = 0o644, *, sync: bool = True) -> None:
+    """Replace `path` in one step, so that a crash never leaves half a file.
+
+    `sync` waits for the disk, so that the same holds for a power failure.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp's 0600 would lock other users out of a shared folder
+            if sync:
+                os.fsync(file.fileno())
+        os.chmod(name, mode)  # mkstemp's 0600 would lock other users out of a shared folder
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

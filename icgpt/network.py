@@ -29,9 +29,8 @@ START_SECONDS = 60.0
 STOP_SECONDS = 180.0
 _EXIT_PORT, _EXIT_IN_USE = 3, 4
 _OURS = (
-    *("canisters", "chunks", "snapshots", "secret", "subnet.0", "subnet.1", "ingress.cbor"),
+    *("canisters", "chunks", "snapshots", "secret", "subnet.0", "subnet.1", "subnet.log"),
     *("network.json", "network.log", "lock"),
-    *("secret.new", "ingress.cbor.new", "network.json.new"),  # of a killed process
 )
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -211,7 +210,10 @@ def reset(state_dir: Path | None = None) -> None:
         raise LocalNetworkError(
             f"another process works on {folder}", "Wait a moment and try again."
         )
-    for name in _OURS:
+    left = [
+        path.name for name in _OURS for path in folder.glob(f".{name}.*")
+    ]  # by a killed process
+    for name in (*_OURS, *left):
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)

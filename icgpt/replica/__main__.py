@@ -22,8 +22,8 @@ from typing import Any
 
 from aiohttp import web
 
+from icgpt.files import write_atomically
 from icgpt.principal import to_text
-from icgpt.replica.files import write_atomically
 from icgpt.replica.server import Server
 from icgpt.replica.state import StateError
 from icgpt.replica.subnet import InUseError, Subnet
@@ -38,7 +38,7 @@ class Settings:
 
     `domains` are the names that the gateway serves canisters below, `names` a file of further
     host names with their canisters; `delay` is added to every call, in seconds; `welcome` lets
-    every user start with tokens.
+    every user start with tokens; `sync` waits for the disk before anything counts as done.
     """
 
     folder: Path
@@ -48,6 +48,7 @@ class Settings:
     names: Path | None = None
     delay: float = 0.0
     welcome: bool = True
+    sync: bool = False
 
 
 # Told what `network.json` holds, once the network answers.
@@ -60,11 +61,16 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, required=True, help="folder for all state")
     parser.add_argument("--port", type=int, default=4943, help="0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument(
+        "--sync",
+        action="store_true",
+        help="wait for the disk: slower, but safe against power failures",
+    )
     options = parser.parse_args()
     if not is_loopback(options.host):
         parser.error(f"--host {options.host}: only this machine itself may be listened on")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    settings = Settings(options.state_dir, options.host, options.port)
+    settings = Settings(options.state_dir, options.host, options.port, sync=options.sync)
     return serve(settings, lambda _document: None)
 
 
@@ -72,7 +78,9 @@ def serve(settings: Settings, ready: Ready) -> int:
     """Run a network until told to stop; return the exit code."""
     server = Server(delay=settings.delay)
     try:
-        subnet = Subnet(settings.folder, server.announce, welcome=settings.welcome)
+        subnet = Subnet(
+            settings.folder, server.announce, welcome=settings.welcome, sync=settings.sync
+        )
     except InUseError as error:
         _LOG.error("%s", error)
         return EXIT_IN_USE

@@ -6,8 +6,8 @@ import hashlib
 import shutil
 from pathlib import Path
 
+from icgpt.files import write_atomically
 from icgpt.replica import rejects
-from icgpt.replica.files import write_atomically
 from icgpt.replica.records import CanisterRecord
 from icgpt.replica.rejects import RejectError
 
@@ -35,7 +35,7 @@ def keep(folder: Path, known: dict[bytes, int], chunk: bytes, prefix: str = "") 
         if len(known) >= MAX_CHUNKS:
             raise _error(f"Wasm chunk store has already reached maximum capacity of {MAX_CHUNKS}")
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{prefix}{digest.hex()}", chunk)
+        write_atomically(folder / f"{prefix}{digest.hex()}", chunk, sync=False)
     return digest
 
 

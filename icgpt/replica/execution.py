@@ -9,6 +9,7 @@ are only reported, in the `Outcome`.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -30,6 +31,8 @@ from icgpt.replica.wasm import InvalidModule
 __all__ = ["Canister", "InvalidModule"]
 
 Mode = Literal["install", "reinstall", "upgrade"]
+# What to note down with a commit, so that after a crash its other effects can be had again.
+Seal = Callable[[Outcome], bytes]
 
 _METHODS = {
     Kind.UPDATE: "update",
@@ -68,9 +71,12 @@ class _Code:
 class Canister:
     """A canister's code and memories, kept in `folder`. To be used by one thread at a time."""
 
-    def __init__(self, folder: Path, release: weights.Release = weights.CURRENT) -> None:
+    def __init__(
+        self, folder: Path, release: weights.Release = weights.CURRENT, *, sync: bool = False
+    ) -> None:
         self._release = release
-        self._folder = Folder(folder)
+        self._sync = sync  # wait for the disk at each commit
+        self._folder = Folder(folder, sync=sync)
         self._api = SystemApi()
         self._binding: Binding | None = None
         self._code: _Code | None = None
@@ -125,7 +131,7 @@ class Canister:
 
     # -- messages ------------------------------------------------------------------------------
 
-    def execute(self, message: Message) -> Outcome:
+    def execute(self, message: Message, seal: Seal | None = None) -> Outcome:
         """Run a message, and commit what it did unless it trapped or is a query."""
         self._recover()
         code = self._code
@@ -141,7 +147,7 @@ class Canister:
             if outcome.trap is not None or message.kind in _UNDONE or not message.replicated:
                 self._undo(code, before)
             else:
-                self._commit(code)
+                self._commit(code, seal(outcome) if seal is not None else b"")
         except BaseException:
             if not self._folder.unfinished:
                 self._undo(code, before)
@@ -229,6 +235,7 @@ class Canister:
         environment: Environment,
         mode: Mode,
         skip_pre_upgrade: bool = False,
+        seal: Seal | None = None,
     ) -> Outcome:
         """Install code; on a trap everything is as before. Raises `InvalidModule`."""
         self._recover()
@@ -257,7 +264,7 @@ class Canister:
             if total.trap is None:
                 self._instance(new)  # which no step has made if there is none
                 self._folder.write_module(number, wasm)
-                self._commit(new)
+                self._commit(new, seal(total) if seal is not None else b"")
         except Trap as trap:
             total.trap = trap.reject(canister)
         except BaseException:
@@ -380,7 +387,21 @@ class Canister:
 
     # -- keeping -------------------------------------------------------------------------------
 
-    def _commit(self, code: _Code) -> None:
+    @property
+    def commit(self) -> int:
+        """The number of the last commit."""
+        return self._folder.record.number
+
+    @property
+    def note(self) -> bytes:
+        """What was noted down with the last commit, if that was in an earlier process."""
+        return self._folder.note
+
+    def settle(self) -> None:
+        """Let go of the last commit's note."""
+        self._folder.settle()
+
+    def _commit(self, code: _Code, note: bytes = b"") -> None:
         """Make what the message did the state to return to: the one place where that happens."""
         instance = self._instance(code)
         heap = instance.heap
@@ -394,10 +415,15 @@ class Canister:
             stable_pages=self._stable.pages,
             globals=instance.save_globals(),
         )
-        self._folder.begin(record, overwritten)
+        if self._sync:
+            os.fsync(code.heap_fd)
+            os.fsync(self._stable.fd)
+        self._folder.begin(record, overwritten, note)
         heap.commit(changed)
         self._stable.commit()
         self._folder.finish()
+        if not note:
+            self._folder.settle()
         code.heap_bytes = heap.size
         if code.prepared.metered.forgets:
             code.drop_instance()

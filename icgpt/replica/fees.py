@@ -18,6 +18,9 @@ CREATE = 500_000_000_000
 # Taken before a message runs, as much as it could cost, and given back but for what it did.
 MOST_INSTRUCTIONS = 40_000_000_000
 PREPAID = MESSAGE + MOST_INSTRUCTIONS * INSTRUCTION
+# Taken when a call is sent, for its response: given back but for what the response really costs.
+RESPONSE_PREPAID = CALL_BYTE * (2 << 20) + PREPAID
+MAX_HEAP = 4 << 30
 
 
 def execution(instructions: int) -> int:

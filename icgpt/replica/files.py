@@ -1,4 +1,4 @@
-"""Small files that must never be half written, and secrets that only their owner may read."""
+"""Copies of sparse files, and secrets that only their owner may read."""
 
 from __future__ import annotations
 
@@ -6,16 +6,9 @@ import os
 import secrets
 from pathlib import Path
 
+from icgpt.files import write_atomically
+
 _COPY_AT_ONCE = 1 << 24
-
-
-def write_atomically(file: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace a file by way of a temporary one, so that a reader sees the old or the new."""
-    temporary = file.with_name(file.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
-    temporary.replace(file)
 
 
 def copy_file(source: Path, target: Path) -> None:

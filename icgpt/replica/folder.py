@@ -82,11 +82,12 @@ def has_record(path: Path) -> bool:
 class Folder:
     """A canister's folder, made if it is not there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, sync: bool = False) -> None:
         self.path = path
+        self.note = b""  # of the last commit, as found on disk
         path.mkdir(parents=True, exist_ok=True)
         self._state = os.open(path / "state", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._journal = Journal(path / "journal")
+        self._journal = Journal(path / "journal", sync=sync)
         self.unfinished = False
         try:
             self.record = self._read()
@@ -107,6 +108,8 @@ class Folder:
             if written is None:
                 raise
             record = Record()  # torn, so the journal has what was being written
+        if written is not None and written[0] >= record.number:
+            self.note = written[2]
         if written is not None and written[0] > record.number:
             self.unfinished = True
             return Record.unpack(written[1])
@@ -128,17 +131,21 @@ class Folder:
         write_all(self._state, memoryview(self.record.pack()), 0)
         self.unfinished = False
 
-    def begin(self, record: Record, overwritten: list[Piece]) -> None:
+    def begin(self, record: Record, overwritten: list[Piece], note: bytes = b"") -> None:
         """Write down what is about to be overwritten: from here on the record counts."""
         record = replace(record, number=self.record.number + 1)
-        self._journal.write(record.number, record.pack(), overwritten)
+        self._journal.write(record.number, record.pack(), overwritten, note)
         self.record, self.unfinished = record, True
 
     def finish(self) -> None:
         """Put the record in force, as the files hold all of its memory now."""
         write_all(self._state, memoryview(self.record.pack()), 0)
         self.unfinished = False
-        self._journal.trim()
+
+    def settle(self) -> None:
+        """Give the journal's space back, as the last commit's note is known elsewhere by now."""
+        if not self.unfinished:
+            self._journal.trim()
 
     def clean(self, also: str = "") -> None:
         """Remove the files that the record does not name, but for one in use."""

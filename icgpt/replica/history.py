@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 from icgpt.candid import unsigned_leb128
@@ -17,19 +17,11 @@ from icgpt.replica import certification
 from icgpt.replica.certification import EMPTY, Deferred, Tree
 from icgpt.replica.ingress import PERMITTED_DRIFT
 from icgpt.replica.messages import Reject
-from icgpt.replica.records import Entry, MessageRecord
+from icgpt.replica.records import Entry
 
 # Replies kept at most; beyond, the oldest are forgotten but for the fact that they were given.
-MAX_REPLY_BYTES = 256 << 20
+MAX_REPLY_BYTES = 64 << 20
 FINAL = frozenset({"replied", "rejected", "done"})
-
-
-@dataclass
-class Saved:
-    """What is written to disk of the users' messages: their states, and what the last ones took."""
-
-    entries: list[Entry] = field(default_factory=list)
-    messages: list[MessageRecord] = field(default_factory=list)
 
 
 def certified(entry: Entry) -> Tree:
@@ -54,7 +46,7 @@ class History:
         self._tree: Tree = EMPTY
         self._finished: dict[bytes, int] = {}  # replies that are held, oldest first: their size
         self._reply_bytes = 0
-        self._running: dict[bytes, None] = {}
+        self._unwritten: dict[bytes, None] = {}
         self.changes = 0  # counts the changes to the tree
         self.pending = 0  # requests without an answer so far
         for entry in saved:
@@ -64,8 +56,7 @@ class History:
                 self._hold(entry)
             else:
                 self.pending += 1
-                if entry.status == "processing":
-                    self._running[entry.id] = None
+        self._unwritten.clear()
 
     def add(self, entry: Entry) -> bool:
         """Take note of a request; False if it is known already."""
@@ -73,7 +64,8 @@ class History:
             if entry.id in self._entries:
                 return False
             self._entries[entry.id] = entry
-            self._note(entry.id)
+            self._changed[entry.id] = None  # and nothing unwritten: it is in the log by itself
+            self.changes += 1
             self.pending += 1
             return True
 
@@ -87,7 +79,6 @@ class History:
             entry = self._entries.get(request_id)
             if entry is not None and entry.status == "received":
                 self._entries[request_id] = replace(entry, status="processing")
-                self._running[request_id] = None
                 self._note(request_id)
 
     def finish(self, request_id: bytes, reply: bytes, reject: Reject | None) -> None:
@@ -101,11 +92,10 @@ class History:
             self._entries[request_id] = entry
             self._note(request_id)
             self.pending -= 1
-            self._running.pop(request_id, None)
             self._hold(entry)
 
     def _note(self, request_id: bytes) -> None:
-        self._changed[request_id] = None
+        self._changed[request_id] = self._unwritten[request_id] = None
         self.changes += 1
 
     def _hold(self, entry: Entry) -> None:
@@ -147,7 +137,14 @@ class History:
         with self._lock:
             return list(self._entries.values())
 
-    def running(self) -> list[Entry]:
-        """Return the states of the requests that have begun to run and are not answered."""
+    def unwritten(self) -> tuple[list[Entry], list[bytes]]:
+        """Return the requests that have changed since the last time, and those forgotten."""
         with self._lock:
-            return [self._entries[request_id] for request_id in self._running]
+            changed, self._unwritten = self._unwritten, {}
+            known = [self._entries[i] for i in changed if i in self._entries]
+            return known, [i for i in changed if i not in self._entries]
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is something for `unwritten` to tell."""
+        return bool(self._unwritten)

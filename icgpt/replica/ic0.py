@@ -136,6 +136,7 @@ _MODES = {
     Kind.CLEANUP: ("C", "cleanup"),
     Kind.TIMER: ("T", "system task"),
     Kind.HEARTBEAT: ("T", "system task"),
+    Kind.LOW_WASM_MEMORY: ("T", "system task"),
 }
 _BY_REPLICATION = {
     (Kind.QUERY, True): ("RQ", "replicated query"),

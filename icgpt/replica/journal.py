@@ -5,7 +5,7 @@ then the mark at the head, which makes them count; and only then where they belo
 marked journal that is newer than the record does the same once more. Memory that a message has
 added needs no copy: the sizes in the record decide whether it counts. So a commit costs some 15
 microseconds more, and what it overwrites is written twice, 500 MB in half a second more. All this
-holds against a killed process. Against a power failure it does not: nothing waits for the disk.
+holds against a killed process; against a power failure only when asked to wait for the disk.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 
 from icgpt.replica import pages
 
-_MAGIC = b"icgptj1\n"
-_MARK = struct.Struct("<8sQQQI")  # magic, number, bytes of the record, pieces, checksum
+_MAGIC = b"icgptj2\n"
+_MARK = struct.Struct("<8sQQQQI")  # magic, number, bytes of record and note, pieces, checksum
 _PIECE = struct.Struct("<BQQ")  # file, offset, size
-_BODY = 64  # where the record begins; then the pieces' table, then their bytes
+_BODY = 64  # where the record begins; then the note, the pieces' table, and their bytes
 _AT_ONCE = 1000  # buffers in one system call; the least that systems allow is 1024
 _COPY = 1 << 24
 _KEPT = 1 << 20  # bytes of a journal that stay allocated between commits
@@ -43,15 +43,19 @@ class Piece:
 class Journal:
     """The journal file; made when it is not there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, sync: bool = False) -> None:
         self._path = path
+        self._sync = sync
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._written = 0
 
-    def write(self, number: int, record: bytes, pieces: list[Piece]) -> None:
-        """Write a commit down; once this returns, it will happen."""
+    def write(self, number: int, record: bytes, pieces: list[Piece], note: bytes) -> None:
+        """Write a commit down; once this returns, it will happen.
+
+        `note` is for whoever asks after a crash what the commit was about.
+        """
         table = b"".join(_PIECE.pack(p.file, p.offset, p.size) for p in pieces)
-        body = record + table
+        body = record + note + table
         at = _BODY
         for buffers in _batches(
             [memoryview(body), *(pages.view(p.address, p.size) for p in pieces)]
@@ -61,22 +65,24 @@ class Journal:
                 raise OSError("the journal could not be written; is the disk full?")
             at += size
         self._written = at
-        head = _MARK.pack(_MAGIC, number, len(record), len(pieces), 0)[:-4]
+        head = _MARK.pack(_MAGIC, number, len(record), len(note), len(pieces), 0)[:-4]
         mark = head + struct.pack("<I", zlib.crc32(head + body))
         pages.write_all(self._fd, memoryview(mark), 0)
+        if self._sync:
+            os.fsync(self._fd)
 
-    def read(self) -> tuple[int, bytes] | None:
-        """The number and the record of the commit that is written down; None when none is."""
+    def read(self) -> tuple[int, bytes, bytes] | None:
+        """Number, record and note of the commit that is written down; None when none is."""
         known = self._head()
-        return None if known is None else known[:2]
+        return None if known is None else known[:3]
 
     def redo(self, files: tuple[int, int]) -> None:
         """Write the pieces into heap and stable file."""
         known = self._head()
         if known is None:
             return
-        _, record, table = known
-        at = _BODY + len(record) + len(table)
+        _, record, note, table = known
+        at = _BODY + len(record) + len(note) + len(table)
         for file, offset, size in _PIECE.iter_unpack(table):
             for start in range(0, size, _COPY):
                 data = os.pread(self._fd, min(_COPY, size - start), at + start)
@@ -94,18 +100,19 @@ class Journal:
         if not keep:
             self._path.unlink(missing_ok=True)
 
-    def _head(self) -> tuple[int, bytes, bytes] | None:
+    def _head(self) -> tuple[int, bytes, bytes, bytes] | None:
         mark = os.pread(self._fd, _MARK.size, 0)
         if len(mark) < _MARK.size:
             return None
-        magic, number, length, count, checksum = _MARK.unpack(mark)
+        magic, number, length, noted, count, checksum = _MARK.unpack(mark)
         size = os.fstat(self._fd).st_size
-        if magic != _MAGIC or length > size or count > size:
+        if magic != _MAGIC or length > size or noted > size or count > size:
             return None
-        body = os.pread(self._fd, length + count * _PIECE.size, _BODY)
+        body = os.pread(self._fd, length + noted + count * _PIECE.size, _BODY)
         if zlib.crc32(mark[:-4] + body) != checksum:
             return None
-        return number, body[:length], body[length:]
+        end = length + noted
+        return number, body[:length], body[length:end], body[end:]
 
 
 def _batches(buffers: list[memoryview]) -> Iterator[list[memoryview]]:

@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from icgpt.files import write_atomically
 from icgpt.replica import __main__ as run
-from icgpt.replica.files import write_atomically
 
 INTERFACE = "1"
 PROGRAM = "icgpt-network-launcher"

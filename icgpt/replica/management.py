@@ -19,7 +19,7 @@ from icgpt.replica import chunks, fees, rejects, snapshot_types, snapshots
 from icgpt.replica import management_types as types
 from icgpt.replica.execution import InvalidModule
 from icgpt.replica.messages import Outcome
-from icgpt.replica.records import CanisterRecord, Origin, Settings, StopRequest, Task
+from icgpt.replica.records import CanisterRecord, Note, Origin, Settings, StopRequest, Task, TaskKey
 from icgpt.replica.rejects import RejectError
 from icgpt.replica.routing import EMPTY_REPLY, Hosted, Router
 from icgpt.replica.settings import changed, described, seen_by
@@ -44,6 +44,11 @@ class Caller:
     origin: Origin
     refund: int
     root: bytes
+
+    @property
+    def key(self) -> TaskKey:
+        """By what the call's task is found again."""
+        return TaskKey("call", MANAGEMENT, self.origin, 0)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ class Management:
         hosted = self.router.hosted.get(canister)
         if hosted is None:
             raise RejectError(rejects.not_found(canister))
+        self.router.touched[canister] = None
         return hosted
 
     def controlled(self, caller: Caller, canister: bytes, *, itself: bool = False) -> Hosted:
@@ -199,8 +205,13 @@ class Management:
             raise RejectError(rejects.out_of_cycles(record.id, missing))
         environment = self.router.environment(hosted, self.router.now())
         skip = bool(options and options["skip_pre_upgrade"])
+
+        def seal(outcome: Outcome) -> bytes:
+            note = Note("install", caller.key, outcome, mode=how, size=len(wasm))
+            return self.router.seal(hosted, note)
+
         try:
-            outcome = code.install(wasm, arg, caller.id, environment, how, skip)
+            outcome = code.install(wasm, arg, caller.id, environment, how, skip, seal)
         except InvalidModule as error:
             text = (
                 f"Error from Canister {to_text(record.id)}: Canister's Wasm module is not valid: "
@@ -212,10 +223,12 @@ class Management:
         record.add_log(outcome.logs)
         if outcome.trap is not None:
             raise RejectError(outcome.trap)
-        self.after_install(hosted, outcome, how, len(wasm))
+        self.after_install(hosted, caller.id, outcome, how, len(wasm))
         return EMPTY_REPLY
 
-    def after_install(self, hosted: Hosted, outcome: Outcome, how: str, size: int) -> None:
+    def after_install(
+        self, hosted: Hosted, installer: bytes, outcome: Outcome, how: str, size: int
+    ) -> None:
         """Apply what an installation changes outside the canister's own memory."""
         record = hosted.record
         record.version += 1

@@ -30,6 +30,7 @@ class Kind(Enum):
     CLEANUP = "cleanup"
     TIMER = "canister_global_timer"
     HEARTBEAT = "canister_heartbeat"
+    LOW_WASM_MEMORY = "canister_on_low_wasm_memory"
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ class Environment:
     root_key: bytes = b""
     variables: tuple[tuple[str, str], ...] = ()
     timer: int = 0  # the deadline that is set, in ns; 0 when none is
+    frozen: int = 0  # cycles that the freezing threshold holds back
+    frozen_gib: int = 0  # how many more it would hold back for a GiB more of memory
+    memory_limit: int = 0  # of the heap, in bytes; 0 for none
 
 
 @dataclass(frozen=True)

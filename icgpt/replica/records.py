@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from icgpt.replica.messages import Callback, Reject
+from icgpt.replica.messages import Callback, Outcome, Reject
 
 DEFAULT_FREEZING_THRESHOLD = 2_592_000
 DEFAULT_RESERVED_LIMIT = 5_000_000_000_000
@@ -76,6 +76,7 @@ class PendingCall:
     on_reply: Callback
     on_reject: Callback
     on_cleanup: Callback | None = None
+    deadline: int = 0  # of a best-effort call, in ns
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,33 @@ class Task:
     payer: bytes = b""  # of an ingress message: the canister that it is about
     callback: int = 0  # of a response
     reject: Reject | None = None  # of a response; without one, `arg` is the reply
+
+    @property
+    def key(self) -> TaskKey:
+        """By what the task is found again."""
+        return TaskKey(self.kind, self.canister, self.origin, self.callback)
+
+
+@dataclass(frozen=True)
+class TaskKey:
+    """By what a task is found again."""
+
+    kind: str
+    canister: bytes
+    origin: Origin
+    callback: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a commit of a canister's memory was about, for the case that nothing else is known."""
+
+    kind: str  # of the message, or "install"
+    task: TaskKey
+    outcome: Outcome
+    first: Outcome | None = None  # of the callback that a cleanup belongs to
+    mode: str = ""  # of an installation
+    size: int = 0  # of its module
 
 
 @dataclass(frozen=True)
@@ -136,6 +164,7 @@ class CanisterRecord:
     settings: Settings
     cycles: int
     version: int = 0
+    commit: int = 0  # of the canister's folder: the last one whose other effects are known here
     status: str = "running"  # "stopping", "stopped"
     timer: int = 0
     certified_data: bytes = b""
@@ -241,11 +270,52 @@ class Ledgers:
 
 @dataclass
 class Everything:
-    """All that has to survive, but for the users' messages that wait or are answered."""
+    """All that has to survive, as of the step of that number."""
 
+    sequence: int = 0
     next_canister: int = 0
     next_id: int = 1
     canisters: list[CanisterRecord] = field(default_factory=list)
     queue: list[Task] = field(default_factory=list)
-    running: list[Entry] = field(default_factory=list)
+    inbox: list[Task] = field(default_factory=list)  # let in, and not in the queue so far
+    entries: list[Entry] = field(default_factory=list)
+    messages: list[MessageRecord] = field(default_factory=list)
     ledgers: Ledgers = field(default_factory=Ledgers)
+
+
+@dataclass(frozen=True)
+class QueueStep:
+    """A change of the queue: "push", "remove", "take" (from the inbox) or "drop" (likewise)."""
+
+    kind: str
+    request_id: bytes = b""
+    task: Task | None = None
+    index: int = 0  # of what is removed
+
+
+@dataclass(frozen=True)
+class OpenStep:
+    """A change of what a canister has open: a call context, or a call it has made."""
+
+    canister: bytes
+    id: int
+    context: CallContext | None = None
+    call: PendingCall | None = None  # with neither, it is over
+
+
+@dataclass
+class Step:
+    """What has changed, for the log. The canisters' records are without what they have open."""
+
+    sequence: int = 0
+    next_canister: int = 0
+    next_id: int = 0  # 0: neither has changed
+    let_in: Task | None = None
+    canisters: list[CanisterRecord] = field(default_factory=list)
+    open: list[OpenStep] = field(default_factory=list)
+    removed: list[bytes] = field(default_factory=list)
+    queue: list[QueueStep] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    forgotten: list[bytes] = field(default_factory=list)
+    messages: list[MessageRecord] = field(default_factory=list)
+    ledgers: Ledgers | None = None

@@ -97,6 +97,19 @@ def not_let_in() -> Reject:
     return reject(406, "Canister rejected the message")
 
 
+def cleanup_failed(canister: bytes, callback: Reject, cleanup: Reject) -> Reject:
+    """A callback trapped, and so did the cleanup that was to run after it."""
+    prefix = f"Error from Canister {to_text(canister)}: "
+    texts = (reject.message.removeprefix(prefix) for reject in (callback, cleanup))
+    message = prefix + "\n\ncall_on_cleanup also failed:\n\n".join(texts)
+    return Reject(callback.code, message, callback.error_code)
+
+
+def deadline_expired() -> Reject:
+    """A best-effort call has no response in time."""
+    return reject(601, "Call deadline has expired.")
+
+
 def no_composite_calls(canister: bytes) -> Reject:
     """A composite query wanted to call on, which this replica can't do."""
     return reject(

@@ -1,209 +1,165 @@
-"""The canister table and the way of messages through it: calls, responses, timers, heartbeats.
+"""The way of messages through the subnet: calls, responses, timers, heartbeats.
 
 One message runs at a time, on the subnet's worker thread, and everything here belongs to that
 thread but for `views`, which others read. A message's outcome is applied when it succeeded; after
 a trap the execution has rolled back already, and only what the platform keeps is kept: the
-instructions' price and the log.
+instructions' price and the log. With each commit of a canister's memory, the outcome is noted down
+in its folder: `recover` applies it again if the process was killed before it was written elsewhere.
 """
 
 from __future__ import annotations
 
 import logging
-import shutil
 import time
-from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from icgpt.principal import MANAGEMENT, to_text
-from icgpt.replica import chunks, fees, rejects
+from icgpt.replica import fees, rejects, state
 from icgpt.replica.certification import Keys
-from icgpt.replica.execution import Canister, InvalidModule
-from icgpt.replica.folder import DamagedState, has_record
 from icgpt.replica.history import History
+from icgpt.replica.hosting import Hosted, Table, View
 from icgpt.replica.messages import Environment, Kind, Message, Outcome, OutgoingCall, Reject
 from icgpt.replica.records import (
     CallContext,
-    CanisterRecord,
     Everything,
     MessageRecord,
+    Note,
+    OpenStep,
     Origin,
     PendingCall,
+    Step,
     Task,
 )
-from icgpt.replica.state import ADVICE, StateError
+from icgpt.replica.tasks import TaskQueue
+
+__all__ = ["EMPTY_REPLY", "Hosted", "Router", "View"]
 
 _LOG = logging.getLogger(__name__)
 KEPT_MESSAGES = 1_000
 EMPTY_REPLY = b"DIDL\x00\x00"
+MAX_TIMEOUT = 300  # seconds that a best-effort call may wait
 _STATUS = {"running": 1, "stopping": 2, "stopped": 3}
+_SYSTEM = {
+    "timer": Kind.TIMER,
+    "heartbeat": Kind.HEARTBEAT,
+    "low_memory": Kind.LOW_WASM_MEMORY,
+}
 
 
 @dataclass(frozen=True)
-class View:
-    """What other threads may know of a canister; replaced as a whole."""
+class Work:
+    """What is to run next of a call context."""
 
-    controllers: tuple[bytes, ...]
-    module_hash: bytes | None
-    metadata: dict[str, bytes]
-    private_metadata: dict[str, bytes]
-    certified_data: bytes
-    inspects: bool
-
-
-@dataclass
-class Hosted:
-    """A canister of this subnet: what the subnet knows of it, and its code."""
-
-    record: CanisterRecord
-    code: Canister
-
-    @property
-    def memory(self) -> int:
-        """Bytes that the canister pays storage for."""
-        chunks = sum(self.record.chunks.values())
-        code = self.code.heap_bytes + self.code.stable_bytes + self.record.module_bytes
-        used = code + chunks + self.snapshot_bytes
-        return max(used, self.record.settings.memory_allocation)
-
-    @property
-    def snapshot_bytes(self) -> int:
-        """Bytes of all snapshots."""
-        return sum(snapshot.size for snapshot in self.record.snapshots.values())
-
-    @property
-    def idle_per_second(self) -> int:
-        """Cycles that the canister costs by being there."""
-        return fees.idle_per_second(self.memory, self.record.settings.compute_allocation)
-
-    @property
-    def available_cycles(self) -> int:
-        """The balance above the freezing threshold."""
-        reserve = self.idle_per_second * self.record.settings.freezing_threshold
-        return self.record.cycles - reserve
+    kind: Kind
+    method: str = ""
+    arg: bytes = b""
+    pending: PendingCall | None = None  # of a callback
+    refund: int = 0
+    reject: Reject | None = None
 
 
-class Router:
+class Router(Table):
     """Runs tasks; see the module's text."""
 
     def __init__(
         self,
         folder: Path,
-        state: Everything,
+        everything: Everything,
         history: History,
-        messages: list[MessageRecord],
         keys: Keys,
+        *,
+        sync: bool = False,
     ) -> None:
-        self.folder = folder
         self.history = history
-        self.ledgers = state.ledgers
+        self.ledgers = everything.ledgers
+        self.ledgers_changed = False
         self.subnet_id = keys.subnet_id
         self.root_key = keys.root_key
-        self.next_canister = state.next_canister
-        self._next_id = state.next_id
-        self.queue: deque[Task] = deque(state.queue)
-        self.messages: deque[MessageRecord] = deque(messages, maxlen=KEPT_MESSAGES)
-        self._by_root = {record.request_id: record for record in self.messages}
-        self.hosted: dict[bytes, Hosted] = {}
-        self.views: dict[bytes, View] = {}
-        self.revision = 0  # counts the changes to `views`
+        self.next_canister = everything.next_canister
+        self._next_id = everything.next_id
+        self.queue = TaskQueue(everything.queue)
+        self.messages = {record.request_id: record for record in everything.messages}
+        self._changed_messages: dict[bytes, None] = {}
+        self._open: dict[tuple[bytes, int], None] = {}  # contexts and calls changed likewise
         self.finished: list[bytes] = []  # requests answered since the server last looked
         self._now = 0
-        self._discarded: list[Canister] = []
-        self._discarded_folders: list[Path] = []
-        for record in state.canisters:
-            self._reopen(record)
-        self._sweep()
+        super().__init__(folder, everything.canisters, sync=sync)
+        self.deadlines = {
+            (canister, number): call.deadline
+            for canister, hosted in self.hosted.items()
+            for number, call in hosted.record.calls.items()
+            if call.deadline
+        }
 
-    # --- the canister table
+    # --- what is written down
 
-    def host(self, record: CanisterRecord) -> Hosted:
-        """Add a canister, opening its code if there is some on disk."""
-        self.discard()  # of which one may have had the same id
-        folder = self.folder / "canisters" / to_text(record.id)
-        folder.mkdir(parents=True, exist_ok=True)
-        hosted = self.hosted[record.id] = Hosted(record, Canister(folder))
-        self.publish(hosted)
-        return hosted
-
-    def _reopen(self, record: CanisterRecord) -> None:
-        """Add a canister of the last run; raises StateError rather than lose its code."""
-        name = to_text(record.id)
-        folder = self.folder / "canisters" / name
-        if record.module_bytes and not has_record(folder):
-            raise StateError(f"the code of canister {name} is not in {folder}; {ADVICE}")
-        try:
-            self.host(record)
-        except (DamagedState, InvalidModule, OSError) as error:
-            text = f"canister {name} can't be opened from {folder} ({error}); {ADVICE}"
-            raise StateError(text) from error
-        chunks.forget_missing(self.folder / "chunks" / name, record)
-
-    def _sweep(self) -> None:
-        """Remove the folders of canisters that were deleted, or never written down, in a kill."""
-        known = {to_text(canister) for canister in self.hosted}
-        for kind in ("canisters", "chunks", "snapshots"):
-            for path in (self.folder / kind).glob("*"):
-                if path.name not in known and path.is_dir():
-                    shutil.rmtree(path)
-
-        for canister, hosted in self.hosted.items():
-            wanted = {snapshot.hex() for snapshot in hosted.record.snapshots}
-            for path in (self.folder / "snapshots" / to_text(canister)).glob("*"):
-                if path.name not in wanted:
-                    shutil.rmtree(path)
-
-    def publish(self, hosted: Hosted) -> None:
-        """Let the other threads see what has changed about a canister."""
-        code, record = hosted.code, hosted.record
-        self.views[record.id] = View(
-            record.settings.controllers,
-            code.module_hash if code.installed else None,
-            dict(code.metadata) if code.installed else {},
-            dict(code.private_metadata) if code.installed else {},
-            record.certified_data,
-            code.installed and "canister_inspect_message" in code.exports,
-        )
-        self.revision += 1
-
-    def remove(self, hosted: Hosted) -> None:
-        """Take a canister out of the table; its files go with `discard`."""
-        del self.hosted[hosted.record.id]
-        self.views.pop(hosted.record.id, None)
-        self.revision += 1
-        self._discarded.append(hosted.code)
-        self.discard_folder(self.folder / "snapshots" / to_text(hosted.record.id))
-
-    def discard_folder(self, folder: Path) -> None:
-        """Have a folder removed with the next `discard`."""
-        self._discarded_folders.append(folder)
-
-    def discard(self) -> None:
-        """Remove the files of what was deleted, once the state on disk names it no more."""
-        while self._discarded:
-            self._discarded.pop().delete()
-        while self._discarded_folders:
-            shutil.rmtree(self._discarded_folders.pop(), ignore_errors=True)
-
-    def state(self, *, waiting: bool) -> Everything:
-        """Return what has to be written to disk, users' messages that wait only if asked for."""
+    def everything(self) -> Everything:
+        """Return the whole state, but for what the subnet itself knows."""
         records = [hosted.record for hosted in self.hosted.values()]
-        tasks = [task for task in self.queue if waiting or not task.origin.request_id]
-        running = self.history.running()
-        return Everything(self.next_canister, self._next_id, records, tasks, running, self.ledgers)
+        return Everything(
+            next_canister=self.next_canister,
+            next_id=self._next_id,
+            canisters=records,
+            queue=list(self.queue),
+            entries=self.history.entries(),
+            messages=list(self.messages.values()),
+            ledgers=self.ledgers,
+        )
+
+    def step(self) -> Step:
+        """Return what has changed since the last time."""
+        touched, self.touched = self.touched, {}
+        changed, self._changed_messages = self._changed_messages, {}
+        entries, forgotten = self.history.unwritten()
+        records = []
+        for canister in touched:
+            hosted = self.hosted.get(canister)
+            if hosted is not None:
+                hosted.record.commit = hosted.code.commit
+                records.append(replace(hosted.record, contexts={}, calls={}))
+        opened, self._open = self._open, {}
+        changed_ledgers, self.ledgers_changed = self.ledgers_changed, False
+        return Step(
+            next_canister=self.next_canister,
+            next_id=self._next_id,
+            canisters=records,
+            open=[self._described(*key) for key in opened if key[0] in self.hosted],
+            removed=[canister for canister in touched if canister not in self.hosted],
+            queue=self.queue.steps(),
+            entries=entries,
+            forgotten=forgotten,
+            messages=[self.messages[i] for i in changed if i in self.messages],
+            ledgers=self.ledgers if changed_ledgers else None,
+        )
+
+    def _described(self, canister: bytes, number: int) -> OpenStep:
+        record = self.hosted[canister].record
+        return OpenStep(canister, number, record.contexts.get(number), record.calls.get(number))
+
+    @property
+    def changed(self) -> bool:
+        """Whether canisters or records have changed since the last step."""
+        return bool(self.touched or self._changed_messages or self.ledgers_changed)
+
+    def settle(self) -> None:
+        """Let go of what was kept in case of a crash, as the last step is written down."""
+        if self._committed is not None:
+            self._committed.code.settle()
+            self._committed = None
+        self.discard()
+
+    _committed: Hosted | None = None
+
+    def seal(self, hosted: Hosted, note: Note) -> bytes:
+        """Return what is noted down with a commit of the canister's memory."""
+        self._committed = hosted
+        return state.pack(note)
 
     def now(self) -> int:
         """Return the time in nanoseconds; it never goes back and never stands still."""
         self._now = max(time.time_ns(), self._now + 1)
         return self._now
-
-    def charge_idle(self, hosted: Hosted, now: int) -> None:
-        """Charge for storage and allocations since the last time."""
-        record = hosted.record
-        seconds = (now - record.charged_until) // 10**9
-        if seconds > 0:
-            record.cycles = max(0, record.cycles - seconds * hosted.idle_per_second)
-            record.charged_until += seconds * 10**9
 
     # --- answers
 
@@ -214,9 +170,10 @@ class Router:
         if origin.request_id:
             self.history.finish(origin.request_id, reply, reject)
             self.finished.append(origin.request_id)
-            record = self._by_root.get(origin.request_id)
+            record = self.messages.get(origin.request_id)
             if record is not None:
                 record.status = "replied" if reject is None else "rejected"
+                self._changed_messages[origin.request_id] = None
         elif origin.canister:
             task = Task(
                 "response",
@@ -231,48 +188,54 @@ class Router:
 
     def induct(self, task: Task, payer: bytes) -> None:
         """Put a user's message into the queue; the canister that it is for pays for it."""
-        record = MessageRecord(
-            task.origin.request_id, task.canister or payer, task.method, self.now()
-        )
-        if len(self.messages) == KEPT_MESSAGES:
-            self._by_root.pop(self.messages[0].request_id, None)
-        self.messages.append(record)
-        self._by_root[record.request_id] = record
+        request_id = task.origin.request_id
+        record = MessageRecord(request_id, task.canister or payer, task.method, self.now())
+        while len(self.messages) >= KEPT_MESSAGES:
+            del self.messages[next(iter(self.messages))]
+        self.messages[request_id] = record
+        self._changed_messages[request_id] = None
         hosted = self.hosted.get(payer)
         if hosted is not None:
             fee = fees.ingress(len(task.method) + len(task.arg))
             if hosted.available_cycles < fee and task.canister != MANAGEMENT:
+                self.queue.refuse(request_id)
                 missing = fee - hosted.available_cycles
                 reject = rejects.out_of_cycles(payer, missing)
                 self.respond(task.origin, b"", reject, 0, task.root)
                 return
             hosted.record.cycles = max(0, hosted.record.cycles - fee)
-        self.queue.append(task)
+            self.touched[payer] = None
+        self.queue.induct(task)
 
     def account(self, root: bytes, outcome: Outcome) -> None:
         """Add a message's instructions to the record of the ingress message that caused it."""
-        record = self._by_root.get(root) if root else None
+        record = self.messages.get(root) if root else None
         if record is not None:
             record.instructions += outcome.instructions
             record.page_instructions += outcome.page_instructions
             record.messages += 1
+            self._changed_messages[root] = None
 
     # --- running code
 
     def environment(self, hosted: Hosted, now: int) -> Environment:
         """Return what the canister may ask about itself."""
         record = hosted.record
+        settings = record.settings
         return Environment(
             canister_id=record.id,
             time=now,
             balance=record.cycles,
-            controllers=record.settings.controllers,
+            controllers=settings.controllers,
             version=record.version,
             status=_STATUS[record.status],
             subnet_id=self.subnet_id,
             root_key=self.root_key,
-            variables=record.settings.environment_variables,
+            variables=settings.environment_variables,
             timer=record.timer,
+            frozen=hosted.frozen_cycles,
+            frozen_gib=fees.GIB_SECOND * settings.freezing_threshold,
+            memory_limit=settings.wasm_memory_limit,
         )
 
     def closed(self, canister: bytes) -> Reject | None:
@@ -304,107 +267,110 @@ class Router:
             self.respond(task.origin, b"", refusal, task.cycles, task.root)
             return
         hosted = self.hosted[task.canister]
-        context = self._open(hosted, task)
+        context = self.open(hosted, task)
         exports = hosted.code.exports
         is_query = (
             f"canister_update {task.method}" not in exports
             and f"canister_query {task.method}" in exports
         )
         kind = Kind.QUERY if is_query else Kind.UPDATE
-        self._run(hosted, context, kind, method=task.method, arg=task.arg)
+        work = Work(kind, method=task.method, arg=task.arg)
+        outcome = self._execute(hosted, context, work, task)
+        self.finish(hosted, context, outcome, applies=not is_query)
 
     def run_system(self, task: Task) -> None:
-        """Run a timer or a heartbeat."""
+        """Run a timer, a heartbeat, or the hook for memory that runs low."""
         hosted = self.hosted.get(task.canister)
-        kind = Kind.TIMER if task.kind == "timer" else Kind.HEARTBEAT
+        kind = _SYSTEM[task.kind]
         if hosted is None or self.refusal(task.canister) is not None:
             return
+        if task.kind == "low_memory":
+            hosted.record.low_memory = "executed"
+            self.touched[task.canister] = None
         if kind.value not in hosted.code.exports:
             return
-        context = self._open(hosted, task)
+        context = self.open(hosted, task)
         context.answered = True  # nobody waits
-        self._run(hosted, context, kind)
+        outcome = self._execute(hosted, context, Work(kind), task)
+        self.finish(hosted, context, outcome)
 
     def run_response(self, task: Task) -> None:
         """Run the callback that a response belongs to."""
         hosted = self.hosted.get(task.canister)
         if hosted is None:
             return
+        context, pending = self.take_response(hosted, task)
+        if context is None or pending is None:
+            return  # the code that made the call is gone
+        kind = Kind.REPLY_CALLBACK if task.reject is None else Kind.REJECT_CALLBACK
+        work = Work(kind, "", task.arg, pending, task.cycles, task.reject)
+        outcome = self._execute(hosted, context, work, task)
+        if outcome.trap is not None and pending.on_cleanup is not None and hosted.code.installed:
+            # Runs for its changes to memory alone: it can neither answer nor call.
+            work = Work(Kind.CLEANUP, pending=pending)
+            cleanup = self._execute(hosted, context, work, task, outcome)
+            if cleanup.trap is not None:
+                outcome.trap = rejects.cleanup_failed(hosted.record.id, outcome.trap, cleanup.trap)
+            self.apply(hosted, context, cleanup)
+        self.finish(hosted, context, outcome)
+
+    def take_response(
+        self, hosted: Hosted, task: Task
+    ) -> tuple[CallContext | None, PendingCall | None]:
+        """Book a response; gives what waits for it, if anything still does."""
         record = hosted.record
+        self.touched[record.id] = None
         record.cycles += task.cycles
         pending = record.calls.pop(task.callback, None)
-        context = record.contexts.get(pending.context) if pending is not None else None
-        if pending is None or context is None:
-            return  # the code that made the call is gone
-        context.outstanding -= 1
-        record.cycles = max(0, record.cycles - len(task.arg) * fees.CALL_BYTE)
-        replied = task.reject is None
-        trapped = self._run(
-            hosted,
-            context,
-            Kind.REPLY_CALLBACK if replied else Kind.REJECT_CALLBACK,
-            pending=pending,
-            arg=task.arg,
-            refund=task.cycles,
-            reject=task.reject,
-        )
-        if trapped and pending.on_cleanup is not None and hosted.code.installed:
-            # Runs for its changes to memory alone: it can neither answer nor call.
-            outcome = self._execute(hosted, context, Kind.CLEANUP, pending=pending)
-            self._apply(hosted, context, outcome)
+        self.deadlines.pop((record.id, task.callback), None)
+        if pending is None:
+            return None, None
+        self._open[record.id, task.callback] = None
+        record.cycles += max(0, fees.RESPONSE_PREPAID - len(task.arg) * fees.CALL_BYTE)
+        context = record.contexts.get(pending.context)
+        if context is not None:
+            context.outstanding -= 1
+            self._open[record.id, context.id] = None
+        return context, pending
 
-    def _open(self, hosted: Hosted, task: Task) -> CallContext:
+    def expire(self, now: int) -> None:
+        """Reject the best-effort calls whose time is over; what comes later for them is dropped."""
+        for (canister, number), deadline in list(self.deadlines.items()):
+            if deadline <= now:
+                del self.deadlines[canister, number]
+                origin = Origin(canister=canister, callback=number)
+                pending = self.hosted[canister].record.calls.get(number)
+                context = pending and self.hosted[canister].record.contexts.get(pending.context)
+                root = context.root if context else b""
+                self.respond(origin, b"", rejects.deadline_expired(), 0, root)
+
+    def open(self, hosted: Hosted, task: Task) -> CallContext:
+        """Begin to answer a task."""
+        self.touched[hosted.record.id] = None
         context = CallContext(
             self._take_id(), task.origin, task.caller, task.cycles, task.root, task.deadline
         )
         hosted.record.contexts[context.id] = context
+        self._open[hosted.record.id, context.id] = None
         return context
 
     def _take_id(self) -> int:
         self._next_id += 1
         return self._next_id - 1
 
-    def _run(
-        self,
-        hosted: Hosted,
-        context: CallContext,
-        kind: Kind,
-        *,
-        pending: PendingCall | None = None,
-        method: str = "",
-        arg: bytes = b"",
-        refund: int = 0,
-        reject: Reject | None = None,
-    ) -> bool:
-        """Run one message of a call context, apply it and answer; tell whether it trapped."""
-        outcome = self._execute(
-            hosted,
-            context,
-            kind,
-            pending=pending,
-            method=method,
-            arg=arg,
-            refund=refund,
-            reject=reject,
-        )
-        if kind is not Kind.QUERY:
-            self._apply(hosted, context, outcome)
-        self._conclude(hosted, context, outcome)
-        return outcome.trap is not None
-
     def _execute(
         self,
         hosted: Hosted,
         context: CallContext,
-        kind: Kind,
-        *,
-        pending: PendingCall | None = None,
-        method: str = "",
-        arg: bytes = b"",
-        refund: int = 0,
-        reject: Reject | None = None,
+        work: Work,
+        task: Task,
+        first: Outcome | None = None,
     ) -> Outcome:
-        record = hosted.record
+        """Run one message of a call context and charge for it.
+
+        `first` is what came of the callback that a cleanup belongs to.
+        """
+        record, pending = hosted.record, work.pending
         now = self.now()
         self.charge_idle(hosted, now)
         prepaid = min(record.cycles, fees.PREPAID)
@@ -415,77 +381,49 @@ class Router:
                 Kind.REPLY_CALLBACK: pending.on_reply,
                 Kind.REJECT_CALLBACK: pending.on_reject,
                 Kind.CLEANUP: pending.on_cleanup,
-            }[kind]
+            }[work.kind]
         message = Message(
-            kind=kind,
+            kind=work.kind,
             environment=self.environment(hosted, now),
-            method=method,
-            arg=arg,
+            method=work.method,
+            arg=work.arg,
             caller=context.caller,
-            cycles=refund if pending is not None else context.cycles,
+            cycles=work.refund if pending is not None else context.cycles,
             callback=callback,
-            reject=reject,
+            reject=work.reject,
             answered=context.answered,
             deadline=context.deadline,
             context_instructions=context.instructions,
         )
+
+        def seal(outcome: Outcome) -> bytes:
+            return self.seal(hosted, Note(work.kind.value, task.key, outcome, first))
+
         try:
-            outcome = hosted.code.execute(message)
+            outcome = hosted.code.execute(message, seal)
         except Exception:  # noqa: BLE001 - one canister's trouble must not end the network
-            _LOG.exception("running %s of %s failed", kind.value, to_text(record.id))
+            _LOG.exception("running %s of %s failed", work.kind.value, to_text(record.id))
             outcome = Outcome(trap=rejects.engine_failure(record.id))
-        context.instructions += outcome.instructions
-        self.account(context.root, outcome)
-        record.cycles = max(0, record.cycles + prepaid - fees.execution(outcome.instructions))
-        record.add_log(outcome.logs)
+        record.cycles += prepaid
+        self.charge(hosted, context, outcome)
         return outcome
 
-    def _apply(self, hosted: Hosted, context: CallContext, outcome: Outcome) -> None:
-        if outcome.trap is not None:
-            return
+    def charge(self, hosted: Hosted, context: CallContext, outcome: Outcome) -> None:
+        """Charge for a message that has run, and keep what it said."""
         record = hosted.record
-        accepted = min(outcome.cycles_accepted, context.cycles)
-        context.cycles -= accepted
-        record.cycles = max(0, record.cycles + accepted - outcome.cycles_burned)
-        record.version += 1
-        if outcome.timer is not None:
-            record.timer = outcome.timer
-        if outcome.certified_data is not None and outcome.certified_data != record.certified_data:
-            record.certified_data = outcome.certified_data
-            self.publish(hosted)
-        for call in outcome.calls:
-            self._send(record, context, call)
+        self.touched[record.id] = None
+        context.instructions += outcome.instructions
+        self.account(context.root, outcome)
+        record.cycles = max(0, record.cycles - fees.execution(outcome.instructions))
+        record.add_log(outcome.logs)
 
-    def _send(self, record: CanisterRecord, context: CallContext, call: OutgoingCall) -> None:
-        number = self._take_id()
-        record.calls[number] = PendingCall(
-            context.id, call.on_reply, call.on_reject, call.on_cleanup
-        )
-        context.outstanding += 1
-        origin = Origin(canister=record.id, callback=number)
-        cost = call.cycles + fees.call(len(call.method) + len(call.arg))
-        if cost > record.cycles:
-            reject = rejects.out_of_cycles(record.id, cost - record.cycles)
-            self.respond(origin, b"", reject, 0, context.root)
-            return
-        record.cycles -= cost
-        seconds = call.timeout_seconds
-        self.queue.append(
-            Task(
-                "call",
-                call.callee,
-                origin,
-                caller=record.id,
-                method=call.method,
-                arg=call.arg,
-                cycles=call.cycles,
-                deadline=self.now() + seconds * 10**9 if seconds is not None else 0,
-                root=context.root,
-            )
-        )
-
-    def _conclude(self, hosted: Hosted, context: CallContext, outcome: Outcome) -> None:
-        """Answer if the message did, or if nothing else can; close what is over."""
+    def finish(
+        self, hosted: Hosted, context: CallContext, outcome: Outcome, *, applies: bool = True
+    ) -> None:
+        """Do what a message wanted, answer if it did or nothing else can, close what is over."""
+        self._open[hosted.record.id, context.id] = None
+        if applies:
+            self.apply(hosted, context, outcome)
         reply, reject = outcome.reply or b"", outcome.reject
         answers = outcome.reply is not None or reject is not None
         if outcome.trap is not None:
@@ -499,6 +437,64 @@ class Router:
         if context.outstanding == 0:
             hosted.record.contexts.pop(context.id, None)
             self.settle_stop(hosted)
+
+    def apply(self, hosted: Hosted, context: CallContext, outcome: Outcome) -> None:
+        """Do what a message wanted, unless it trapped."""
+        if outcome.trap is not None:
+            return
+        record = hosted.record
+        accepted = min(outcome.cycles_accepted, context.cycles)
+        context.cycles -= accepted
+        record.cycles = max(0, record.cycles + accepted - outcome.cycles_burned)
+        record.version += 1
+        if outcome.timer is not None:
+            record.timer = outcome.timer
+        if outcome.certified_data is not None and outcome.certified_data != record.certified_data:
+            record.certified_data = outcome.certified_data
+            self.publish(hosted)
+        for call in outcome.calls:
+            self._send(hosted, context, call)
+        self.watch_memory(hosted)
+
+    def watch_memory(self, hosted: Hosted) -> None:
+        """Have the canister told once when its heap comes near its limit."""
+        record = hosted.record
+        settings = record.settings
+        limit = settings.wasm_memory_limit or fees.MAX_HEAP
+        low = limit - hosted.code.heap_bytes < settings.wasm_memory_threshold
+        if not low:
+            record.low_memory = "condition_not_satisfied"
+        elif record.low_memory == "condition_not_satisfied":
+            record.low_memory = "ready"
+            self.queue.append(Task("low_memory", record.id))
+
+    def _send(self, hosted: Hosted, context: CallContext, call: OutgoingCall) -> None:
+        record = hosted.record
+        number = self._take_id()
+        deadline = 0
+        if call.timeout_seconds is not None:
+            deadline = self.now() + min(call.timeout_seconds, MAX_TIMEOUT) * 10**9
+            self.deadlines[record.id, number] = deadline
+        record.calls[number] = PendingCall(
+            context.id, call.on_reply, call.on_reject, call.on_cleanup, deadline
+        )
+        self._open[record.id, number] = None
+        context.outstanding += 1
+        size = len(call.method) + len(call.arg)
+        record.cycles -= call.cycles + fees.call(size) + fees.RESPONSE_PREPAID
+        self.queue.append(
+            Task(
+                "call",
+                call.callee,
+                Origin(canister=record.id, callback=number),
+                caller=record.id,
+                method=call.method,
+                arg=call.arg,
+                cycles=call.cycles,
+                deadline=deadline,
+                root=context.root,
+            )
+        )
 
     def settle_stop(self, hosted: Hosted) -> None:
         """Let a stopping canister be stopped once it has nothing open."""
@@ -514,6 +510,7 @@ class Router:
         contexts = list(hosted.record.contexts.values())
         hosted.record.contexts.clear()
         for context in contexts:
+            self._open[hosted.record.id, context.id] = None
             if not context.answered:
                 reject = rejects.uninstalled(hosted.record.id)
                 self.respond(context.origin, b"", reject, context.cycles, context.root)

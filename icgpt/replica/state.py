@@ -1,9 +1,8 @@
 """The subnet's state on disk: plain dataclasses as CBOR, old or new but never half written.
 
-`save` and `load` are for what is written once, at the end. `Store` is for what is written many
-times a second: it overwrites two files in turn, each with a number and a checksum, because
-replacing a file by renaming makes many file systems wait for the disk. A document names its
-version; one of another version is refused rather than guessed at.
+`Store` overwrites two files in turn, each with a number and a checksum, because replacing a file by
+renaming makes many file systems wait for the disk. A document names its version; one of another
+version is refused rather than guessed at. `log` holds what happens between two such writings.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from typing import Any, TypeVar
 
 import cbor2
 
-from icgpt.replica.files import write_atomically
 from icgpt.replica.pages import write_all
 
-VERSION = 2
+VERSION = 3
 ADVICE = "reset the network with `icgpt network reset`"
 _SLACK = 1 << 20  # bytes that may lie behind the end of a state in its file
+_SCALARS = frozenset({bytes, str, int, bool, float, type(None)})
 T = TypeVar("T")
 
 
@@ -31,18 +30,17 @@ class StateError(Exception):
     """The state on disk can't be read; the text says what to do."""
 
 
-def save(file: Path, value: Any) -> None:
-    """Write a dataclass."""
-    write_atomically(file, _document(value), 0o600)
+def pack(value: Any) -> bytes:
+    """Encode a dataclass."""
+    return cbor2.dumps(_plain(value))
 
 
-def load(file: Path, kind: type[T]) -> T | None:
-    """Read a dataclass of the given kind back; None when there is no file."""
+def unpack(data: bytes, kind: type[T]) -> T:
+    """Decode what `pack` has encoded; raises StateError."""
     try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        return None
-    return _read(file, data, kind)
+        return typing.cast(T, _typed(cbor2.loads(data), kind))
+    except (cbor2.CBORDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StateError(f"what was written last can't be read ({error}); {ADVICE}") from error
 
 
 class Store:
@@ -53,6 +51,7 @@ class Store:
         self._files = (file.with_suffix(".0"), file.with_suffix(".1"))
         self._number = 0
         self._open: list[int] = []
+        self.size = 0  # of the last state
 
     def load(self, kind: type[T]) -> T | None:
         """Read the newest state; None when none was ever written."""
@@ -69,15 +68,18 @@ class Store:
             return None
         return _read(self._file, newest, kind)
 
-    def save(self, value: Any) -> None:
-        """Write a state over the older one."""
+    def save(self, value: Any, *, sync: bool = False) -> None:
+        """Write a state over the older one; `sync` waits for the disk."""
         if not self._open:
             flags = os.O_WRONLY | os.O_CREAT
             self._open = [os.open(file, flags, 0o600) for file in self._files]
         number = self._number + 1
         file, data = self._open[number % 2], _seal(number, _document(value))
         write_all(file, memoryview(data), 0)
+        if sync:
+            os.fsync(file)
         self._number = number  # only now, so that after a failure the good file stays untouched
+        self.size = len(data)
         if os.fstat(file).st_size > len(data) + _SLACK:
             os.ftruncate(file, len(data))
 
@@ -115,15 +117,21 @@ def _read(file: Path, data: bytes, kind: type[T]) -> T:
         raise StateError(f"{file} can't be read ({error}); {ADVICE}") from error
 
 
+_NAMES: dict[type, tuple[str, ...]] = {}
+
+
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {f.name: _plain(getattr(value, f.name)) for f in fields}
-    if isinstance(value, list | tuple):
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is list or kind is tuple:
         return [_plain(item) for item in value]
-    if isinstance(value, dict):
+    if kind is dict:
         return {key: _plain(item) for key, item in value.items()}
-    return value
+    names = _NAMES.get(kind)
+    if names is None:
+        names = _NAMES[kind] = tuple(f.name for f in dataclasses.fields(value))
+    return {name: _plain(getattr(value, name)) for name in names}
 
 
 _HINTS: dict[type, dict[str, Any]] = {}

@@ -3,8 +3,8 @@
 Users' messages and queries come in through a thread-safe queue. The worker takes what has come
 in, answers queries at once, and otherwise runs one task of the router's queue at a time: a call,
 a response, a timer or a heartbeat. What is due by the clock (timers, heartbeats, charges for
-storage) is looked after between messages. State goes to disk before answers are announced, when
-nothing has happened for a moment, as often as is cheap under load, and at the end.
+storage) is looked after between messages. What a message has changed is written into the log before
+anybody hears of it, and messages are written there before they count as let in.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from icgpt.candid import unsigned_leb128
 from icgpt.principal import MANAGEMENT, to_text
 from icgpt.replica import certification, rejects, state
 from icgpt.replica.certification import Content, Keys, Signed, Tree
-from icgpt.replica.history import History, Saved
+from icgpt.replica.history import History
 from icgpt.replica.ingress import Request
+from icgpt.replica.log import KEPT, Log
 from icgpt.replica.management import Management, canister_id
 from icgpt.replica.messages import Kind, Message, Outcome, Reject
 from icgpt.replica.native.table import Natives
-from icgpt.replica.records import Entry, Everything, MessageRecord, Origin, Task
+from icgpt.replica.records import Entry, Everything, MessageRecord, Origin, Step, Task
+from icgpt.replica.recovery import recover
 from icgpt.replica.rejects import RejectError
 from icgpt.replica.routing import Router
 from icgpt.replica.signatures import Verifier
@@ -38,8 +40,7 @@ _LOG = logging.getLogger(__name__)
 MAX_PENDING = 2_000  # users' messages in the queue
 LOCK_ATTEMPTS = 25
 HEARTBEAT_SECONDS = 1.0
-SAVE_SHARE = 20  # saving takes at most one part in so many of the time
-QUIET_SECONDS = 0.05
+MAX_PENDING_BYTES = 256 << 20  # and of their arguments
 STUMBLE_SECONDS = 0.1
 RETRY_SECONDS = 1.0
 CERTIFICATE_SECONDS = 1.0  # for how long an unchanged state is shown with the same signature
@@ -74,24 +75,27 @@ class Subnet:
     """A local network's one subnet; see the module's text."""
 
     def __init__(
-        self, folder: Path, announce: Callable[[list[bytes]], None], *, welcome: bool = True
+        self,
+        folder: Path,
+        announce: Callable[[list[bytes]], None],
+        *,
+        welcome: bool = True,
+        sync: bool = False,
     ) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock_file = _lock(folder)
         self._folder = folder
         self._announce = announce
+        self._sync = sync  # wait for the disk before anything counts as done
         try:
-            self._load()
+            self._load(welcome=welcome)
         except BaseException:
             self._lock_file.close()
             raise
-        self.management = Management(self.router)
-        self.natives = Natives(self.router, self.management, welcome=welcome)
         self._inbox: queue.SimpleQueue[Task | _Question | None] = queue.SimpleQueue()
         self._stopping = False
-        self._dirty = False
         now = time.monotonic()
-        self._next_save = self._next_heartbeat = self._retry = now
+        self._next_heartbeat = self._retry = now
         self._next_charge = now + CHARGE_SECONDS
         self._announced = now
         self._signing = threading.Lock()
@@ -100,7 +104,7 @@ class Subnet:
         self._fixed = self._fixed_content()
         self._worker = threading.Thread(target=self._work, name="icgpt-subnet")
 
-    def _load(self) -> None:
+    def _load(self, *, welcome: bool) -> None:
         """Take up the state on disk; raises StateError if it can't be taken up whole."""
         folder = self._folder
         self._store = state.Store(folder / "subnet")
@@ -109,19 +113,27 @@ class Subnet:
             text = f"{folder} holds canisters of another version; {state.ADVICE}"
             raise state.StateError(text)
         everything = found or Everything()
-        saved = state.load(folder / "ingress.cbor", Saved) or Saved()
+        self._log = Log(folder / "subnet.log", sync=self._sync)
         try:
-            self.keys = Keys.open(folder / "secret")
-        except ValueError as error:
-            raise state.StateError(str(error)) from error
-        self.subnet_id, self.root_key = self.keys.subnet_id, self.keys.root_key
-        self.verifier = Verifier(self.root_key)
-        self.history = History(saved.entries or everything.running)
-        self.router = Router(folder, everything, self.history, saved.messages, self.keys)
-        if found is None:
-            self._store.save(everything)
-        # Written at the end only; should this process be killed, it would be out of date.
-        (folder / "ingress.cbor").unlink(missing_ok=True)
+            self._log.replay(everything)
+            try:
+                self.keys = Keys.open(folder / "secret")
+            except ValueError as error:
+                raise state.StateError(str(error)) from error
+            self.subnet_id, self.root_key = self.keys.subnet_id, self.keys.root_key
+            self.verifier = Verifier(self.root_key)
+            self.history = History(everything.entries)
+            self.router = Router(folder, everything, self.history, self.keys, sync=self._sync)
+        except BaseException:
+            self._log.close()
+            raise
+        self.management = Management(self.router)
+        self.natives = Natives(self.router, self.management, welcome=welcome)
+        self._let_in: dict[bytes, Task] = {}  # written down, and not in the queue so far
+        for task in everything.inbox:
+            self.router.induct(task, task.payer)
+        recover(self.router, self.management)
+        self.save()
 
     def start(self) -> None:
         """Start the worker."""
@@ -133,11 +145,10 @@ class Subnet:
         self._inbox.put(None)
         if self._worker.is_alive():
             self._worker.join()
-        self.save(waiting=True)
-        saved = Saved(self.history.entries(), list(self.router.messages))
-        state.save(self._folder / "ingress.cbor", saved)
+        self.save()
         for hosted in self.router.hosted.values():
             hosted.code.close()
+        self._log.close()
         self._store.close()
         self._lock_file.close()
 
@@ -150,7 +161,8 @@ class Subnet:
 
     def check(self, request: Request) -> bytes:
         """Raise RejectError if a message of this kind can't be let in; return its subject."""
-        if self.history.pending >= MAX_PENDING:
+        waiting = sum(len(task.arg) for task in list(self._let_in.values()))
+        if self.history.pending >= MAX_PENDING or waiting >= MAX_PENDING_BYTES:
             raise RejectError(rejects.reject(204, "The network has too many messages waiting."))
         if request.canister_id == MANAGEMENT:
             return self.management.check_ingress(request.sender, request.method, request.arg)
@@ -169,18 +181,22 @@ class Subnet:
     def submit(self, request: Request, payer: bytes) -> None:
         """Let a message in, unless it is known already."""
         entry = Entry(request.id, request.sender, request.canister_id, request.expiry)
-        if self.history.add(entry):
-            task = Task(
-                "call",
-                request.canister_id,
-                Origin(request.id),
-                request.sender,
-                request.method,
-                request.arg,
-                expiry=request.expiry,
-                root=request.id,
-                payer=payer,
-            )
+        task = Task(
+            "call",
+            request.canister_id,
+            Origin(request.id),
+            request.sender,
+            request.method,
+            request.arg,
+            expiry=request.expiry,
+            root=request.id,
+            payer=payer,
+        )
+        with self._log.lock:  # in the log and the inbox, messages are in the same order
+            if not self.history.add(entry):
+                return
+            self._let_in[request.id] = task
+            self._write(Step(let_in=task, entries=[entry]))
             self._inbox.put(task)
 
     def ask(self, kind: Kind, request: Request) -> Future[Answer]:
@@ -195,7 +211,7 @@ class Subnet:
 
     def messages(self, last: int) -> list[MessageRecord]:
         """Return the last of the users' messages, the newest last."""
-        return list(self.router.messages)[-last:] if last > 0 else []
+        return list(self.router.messages.values())[-last:] if last > 0 else []
 
     def tree(self, now: int) -> Tree:
         """Return the state tree as it is now."""
@@ -266,9 +282,7 @@ class Subnet:
         self._tell(force=True)
         while not self._inbox.empty():
             left = self._inbox.get()
-            if isinstance(left, Task):
-                self.router.induct(left, left.payer)
-            elif left is not None:
+            if left is not None and not isinstance(left, Task):
                 left.future.cancel()
 
     def _turn(self) -> None:
@@ -286,8 +300,7 @@ class Subnet:
             self._take(item)
         if self.router.queue:
             self._run(self.router.queue.popleft())
-        if self._dirty and ((idle and item is None) or time.monotonic() >= self._next_save):
-            self._try_save()
+        self.persist()
         self._tell(force=False)
 
     def _wait(self) -> float:
@@ -297,11 +310,13 @@ class Subnet:
         if any("canister_heartbeat" in h.code.exports for h in hosted if h.code.installed):
             due = min(due, self._next_heartbeat)
         wait = due - time.monotonic()
-        if self._dirty:
-            wait = min(wait, QUIET_SECONDS)
+        if self._log.broken:
+            wait = min(wait, RETRY_SECONDS)
         timers = [h.record.timer for h in hosted if h.record.timer]
         if timers:
             wait = min(wait, (min(timers) - time.time_ns()) / 1e9)
+        if self.router.deadlines:
+            wait = min(wait, (min(self.router.deadlines.values()) - time.time_ns()) / 1e9)
         # A timer that is due but can't run (a stopped canister's) must not make this loop spin.
         return max(wait, 0.0 if self._timers_due() else 0.01)
 
@@ -316,7 +331,9 @@ class Subnet:
     def _look_at_clock(self) -> None:
         for canister in self._timers_due():
             self.router.hosted[canister].record.timer = 0
+            self.router.touched[canister] = None
             self.router.queue.append(Task("timer", canister))
+        self.router.expire(time.time_ns())
         now = time.monotonic()
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + HEARTBEAT_SECONDS
@@ -328,11 +345,10 @@ class Subnet:
             for hosted in self.router.hosted.values():
                 self.router.charge_idle(hosted, time.time_ns())
             self.history.forget(time.time_ns())
-            self._dirty = True
 
     def _take(self, item: Task | _Question) -> None:
         if isinstance(item, Task):
-            self._dirty = True
+            del self._let_in[item.origin.request_id]
             self.router.induct(item, item.payer)
             return
         if not item.future.set_running_or_notify_cancel():
@@ -347,7 +363,6 @@ class Subnet:
             item.future.set_result(Answer(reject=reject))
 
     def _run(self, task: Task) -> None:
-        self._dirty = True
         try:
             self._dispatch(task)
         except Exception:  # noqa: BLE001 - one message's trouble must not end the network
@@ -359,8 +374,11 @@ class Subnet:
     def _dispatch(self, task: Task) -> None:
         if task.kind == "response":
             self.router.run_response(task)
-        elif task.kind in ("timer", "heartbeat"):
+        elif task.kind != "call":
             self.router.run_system(task)
+        elif task.deadline and task.deadline <= time.time_ns():
+            reject = rejects.deadline_expired()
+            self.router.respond(task.origin, b"", reject, task.cycles, task.root)
         elif task.expiry and task.expiry < time.time_ns():
             reject = rejects.expired(task.origin.request_id)
             self.router.respond(task.origin, b"", reject, task.cycles, task.root)
@@ -370,6 +388,7 @@ class Subnet:
             if task.canister == MANAGEMENT:
                 self.management.call(task)
             elif task.canister in self.natives:
+                self.router.ledgers_changed = True
                 self.natives.call(task)
             else:
                 self.router.run_call(task)
@@ -431,34 +450,54 @@ class Subnet:
             return
         now = time.monotonic()
         if force or now - self._announced >= ANNOUNCE_SECONDS:
-            if self._dirty:
-                self._try_save()
+            self.persist()
             self._announced = now
             finished, self.router.finished = self.router.finished, []
             self._announce(finished)
 
-    def save(self, *, waiting: bool = False) -> None:
-        """Write the state to disk, all but what concerns the users' messages.
+    def persist(self) -> None:
+        """Write down what has changed; everything, when the log has grown long."""
+        router = self.router
+        if self._log.broken:
+            if time.monotonic() >= self._retry:
+                self._try_save()
+            return
+        if not router.changed and not router.queue.changed and not self.history.changed:
+            return
+        self._write(router.step())
+        router.settle()
+        if self._log.size > max(KEPT, 2 * self._store.size):
+            self._try_save()
 
-        Users' messages that still wait are written at the end only: nobody was promised anything
-        about them, and they can be large.
-        """
-        begun = time.monotonic()
-        self._store.save(self.router.state(waiting=waiting))
-        self._dirty = False
-        now = time.monotonic()
-        self._next_save = now + SAVE_SHARE * (now - begun)
-        self.router.discard()
+    def _write(self, step: Step) -> None:
+        try:
+            self._log.append(step)
+        except OSError:
+            self._complain()
+
+    def _complain(self) -> None:
+        _LOG.exception("the network's state could not be written; a kill would lose it")
+        self._retry = time.monotonic() + RETRY_SECONDS
+
+    def save(self) -> None:
+        """Write the whole state to disk, and begin the log anew."""
+        router = self.router
+        with self._log.lock:
+            router.step()  # which is part of what is written now
+            everything = router.everything()
+            everything.inbox = list(self._let_in.values())
+            everything.sequence = self._log.sequence
+            self._store.save(everything, sync=self._sync)
+            self._log.clear()
+        router.settle()
 
     def _try_save(self) -> None:
         """Save, or say in the log why not and try again later: the network goes on meanwhile."""
-        if time.monotonic() < self._retry:
-            return
         try:
             self.save()
         except OSError:
-            _LOG.exception("the network's state could not be written; a kill would lose it")
-            self._retry = time.monotonic() + RETRY_SECONDS
+            self._log.broken = True
+            self._complain()
 
 
 def _lock(folder: Path) -> IO[bytes]:

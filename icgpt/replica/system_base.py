@@ -45,7 +45,7 @@ class MessageState:
         self.failure = None
         self.outcome = Outcome()
         self.arg = bytes(message.arg)
-        system = message.kind in (Kind.TIMER, Kind.HEARTBEAT)
+        system = message.kind in (Kind.TIMER, Kind.HEARTBEAT, Kind.LOW_WASM_MEMORY)
         self.caller = b"" if system else message.caller
         self.balance = message.environment.balance
         self.available = message.cycles

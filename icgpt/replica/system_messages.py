@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
-from icgpt.replica import errors
+from icgpt.replica import errors, fees
 from icgpt.replica.messages import Callback, Kind, OutgoingCall, Reject
 from icgpt.replica.system_base import MAX_NAME, MAX_REPLY, MessageState, PendingCall
 from icgpt.replica.weights import BYTE_TRANSMISSION
 
 MAX_PRINCIPAL = 29
 _M64 = (1 << 64) - 1
+_NO_CYCLES = 2  # the reject code that `call_perform` gives
+_PAYS = ("U", "Ry", "Rt", "T")  # kinds of message whose calls cost cycles
 
 
 class MessageCalls(MessageState):
@@ -139,7 +141,7 @@ class MessageCalls(MessageState):
         self._store128("msg_cycles_accept128", target, self._accept(high << 64 | low))
 
     def cycles_burn128(self, high: int, low: int, target: int) -> None:
-        amount = min(high << 64 | low, self.balance)
+        amount = min(high << 64 | low, self._liquid())
         self.balance -= amount
         self.outcome.cycles_burned += amount
         self._store128("cycles_burn128", target, amount)
@@ -156,7 +158,10 @@ class MessageCalls(MessageState):
         self._store128("canister_cycle_balance128", target, self.balance)
 
     def canister_liquid_cycle_balance128(self, target: int) -> None:
-        self._store128("canister_liquid_cycle_balance128", target, self.balance)
+        self._store128("canister_liquid_cycle_balance128", target, self._liquid())
+
+    def _liquid(self) -> int:
+        return max(0, self.balance - self.environment.frozen)
 
     # -- calls to other canisters --------------------------------------------------------------
 
@@ -239,6 +244,12 @@ class MessageCalls(MessageState):
     def call_perform(self) -> int:
         call = self._pending("ic0.call_perform")
         self.call = None
+        if self.mode in _PAYS:
+            cost = fees.call(len(call.method.encode()) + call.size) + fees.RESPONSE_PREPAID
+            if self.balance - cost < self.environment.frozen:
+                self.balance += call.cycles
+                return _NO_CYCLES
+            self.balance -= cost
         self.outcome.calls.append(
             OutgoingCall(
                 call.callee,

@@ -134,29 +134,6 @@ def test_one_process_to_a_folder(tmp_path: Path) -> None:
     Subnet(tmp_path, lambda _: None).stop()
 
 
-def test_what_runs_is_remembered_when_the_process_is_killed(tmp_path: Path) -> None:
-    """The store holds the calls in progress, with their state; the rest can't be known."""
-    from icgpt.replica.records import Everything
-    from icgpt.replica.state import Store
-
-    async def scenario(client: TestClient[web.Request, web.Application], raw: Raw) -> None:
-        canister = await new(client, raw)
-        content = raw.call_content(canister, "chain", struct.pack("<I", 2_000))
-        path = f"v2/canister/{to_text(canister)}"
-        await post(client, raw, content, f"{path}/call")
-        seen: Everything | None = None
-        for _ in range(1_000):
-            seen = Store(tmp_path / "subnet").load(Everything)
-            if seen is not None and seen.running:
-                break
-            await asyncio.sleep(0.005)
-        assert seen is not None
-        assert [entry.id for entry in seen.running] == [hash_of(content)]
-        assert seen.canisters[0].contexts
-
-    play(tmp_path, scenario)
-
-
 def test_trouble_within_is_answered_and_the_network_stays_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
