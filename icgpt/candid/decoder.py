@@ -39,7 +39,9 @@ from icgpt.candid.types import (
     Type,
     Variant,
     Vec,
+    Whole,
     field_id,
+    signed_leb128,
 )
 
 MAX_TABLE = 4_096  # types in a message
@@ -96,6 +98,7 @@ class _Decoder:
         # Each value costs one, so that vectors of elements without bytes can't take for ever.
         self.budget = max_values if max_values is not None else 100_000 + 4 * len(data)
         self.table: list[_Wire] = []
+        self.table_end = 0
         self.names: dict[int, str] = {}
         self.relation: dict[tuple[int, Type], bool] = {}
         self.total_fields = 0
@@ -146,6 +149,7 @@ class _Decoder:
             raise CandidError(f"{count} types in a message; at most {MAX_TABLE} are accepted")
         for _ in range(count):
             self.table.append(self.entry())
+        self.table_end = self.at
         for opcode, body in self.table:
             references = [body] if opcode in (OPT, VEC) else []
             if opcode in (RECORD, VARIANT):
@@ -209,7 +213,7 @@ class _Decoder:
 
     def examine(self, reference: int, expected: Type) -> bool:
         opcode, body = self.resolve(reference)
-        if expected == RESERVED or isinstance(expected, Opt) or opcode == EMPTY.code:
+        if isinstance(expected, Opt | Whole) or expected == RESERVED or opcode == EMPTY.code:
             return True
         if isinstance(expected, Primitive):
             return opcode == expected.code or (expected == INT and opcode == NAT.code)
@@ -255,6 +259,11 @@ class _Decoder:
             return self.optional(reference, opcode, body, expected.inner, depth)
         if expected == RESERVED:
             return self.skip(reference, depth + 1)
+        if isinstance(expected, Whole):
+            start = self.at
+            self.skip(reference, depth + 1)
+            head = self.data[: self.table_end] + b"\x01" + signed_leb128(reference)
+            return head + self.data[start : self.at]
         if isinstance(expected, Vec):
             return self.vector(body, expected.inner, depth)
         if isinstance(expected, Record):

@@ -124,6 +124,11 @@ class Service(Type):
     """A reference to a canister; decoded only, as its principal."""
 
 
+@dataclass(frozen=True, slots=True)
+class Whole(Type):
+    """A value of any type; decoded only, as a message of its own with just this value."""
+
+
 BLOB = Vec(NAT8)
 
 

@@ -76,7 +76,7 @@ def main() -> int:
 
 def serve(settings: Settings, ready: Ready) -> int:
     """Run a network until told to stop; return the exit code."""
-    server = Server(delay=settings.delay)
+    server = Server(delay=settings.delay, domains=settings.domains, names=settings.names)
     try:
         subnet = Subnet(
             settings.folder, server.announce, welcome=settings.welcome, sync=settings.sync

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from icgpt.principal import MANAGEMENT, from_text, to_text
+from icgpt.replica import rejects
 from icgpt.replica.certification import cbor
+from icgpt.replica.gateway import Gateway, GatewayError
 from icgpt.replica.history import FINAL
 from icgpt.replica.ingress import Request, RequestError, hash_map, parse
 from icgpt.replica.messages import Kind, Reject
@@ -27,6 +30,7 @@ from icgpt.replica.subnet import Subnet
 MAX_BODY = 4 << 20
 MAX_INGRESS = 2 << 20
 SYNC_SECONDS = 10.0
+UPGRADE_SECONDS = 60.0  # for a web page that a canister answers with an update
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
@@ -37,11 +41,17 @@ _CORS = {
 class Server:
     """Answers HTTP requests for a subnet. `announce` is to be called when requests finish.
 
-    `delay` is added to every call, in seconds, for those who want to see a slow network.
+    `delay` is added to every call, in seconds, for those who want to see a slow network;
+    `domains` and `names` say which hosts are canisters (see `gateway.py`).
     """
 
-    def __init__(self, *, delay: float = 0.0) -> None:
+    def __init__(
+        self, *, delay: float = 0.0, domains: tuple[str, ...] = (), names: Path | None = None
+    ) -> None:
         self._delay = delay
+        self._domains = domains
+        self._names = names
+        self._gateway: Gateway | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[bytes, set[asyncio.Future[None]]] = {}
         self._subnet: Subnet | None = None
@@ -58,6 +68,9 @@ class Server:
         """Return the web application for a subnet; call it within the running loop."""
         self._subnet = subnet
         self._loop = asyncio.get_running_loop()
+        self._gateway = Gateway(
+            subnet.root_key, self._ask_query, self._run_update, self._domains, self._names
+        )
         app = web.Application(client_max_size=MAX_BODY, middlewares=[_finish_response])
         app.router.add_get("/api/v2/status", self.status)
         for version in ("v2", "v3", "v4"):
@@ -68,6 +81,7 @@ class Server:
             app.router.add_post(f"/api/{version}/canister/{{id}}/read_state", self.read_state)
             app.router.add_post(f"/api/{version}/subnet/{{id}}/read_state", self.read_subnet)
         app.router.add_get("/_/messages", self.messages)
+        app.router.add_route("*", "/{path:.*}", self.page)
         return app
 
     def announce(self, finished: list[bytes]) -> None:
@@ -126,6 +140,13 @@ class Server:
                 f"in URL {to_text(effective)}"
             )
             raise RequestError(400, text)
+        await self._let_in(request, subject)
+        return request
+
+    async def _let_in(self, request: Request, subject: bytes | None = None) -> None:
+        """Let a message in that may come in; raises RejectError. `subject` pays for it."""
+        if subject is None:
+            subject = self.subnet.check(request)
         if self.subnet.inspects(request.canister_id):
             question = self.subnet.ask(Kind.INSPECT, request)
             answer = await asyncio.wrap_future(question)
@@ -134,7 +155,6 @@ class Server:
         if self._delay:
             await asyncio.sleep(self._delay)
         self.subnet.submit(request, subject)
-        return request
 
     async def call_v2(self, http: web.Request) -> web.Response:
         """Let a message in; its answer is to be had from the state."""
@@ -155,14 +175,14 @@ class Server:
         certificate = self.subnet.signed().certificate([(b"request_status", request.id)])
         return _cbor_response({"status": "replied", "certificate": certificate})
 
-    async def _finished(self, request_id: bytes) -> bool:
+    async def _finished(self, request_id: bytes, seconds: float | None = None) -> bool:
         entry = self.subnet.history.get(request_id)
         if entry is not None and entry.status not in FINAL and not self._closing:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             waiting = self._waiting.setdefault(request_id, set())
             waiting.add(future)
             try:
-                await asyncio.wait_for(future, SYNC_SECONDS)
+                await asyncio.wait_for(future, SYNC_SECONDS if seconds is None else seconds)
             except TimeoutError:
                 waiting.discard(future)
         entry = self.subnet.history.get(request_id)
@@ -207,6 +227,36 @@ class Server:
         request = self._parse(await http.read(), "read_state")
         check_subnet_paths(request)
         return _cbor_response({"certificate": self.subnet.signed().certificate(request.paths)})
+
+    # --- web pages
+
+    async def page(self, http: web.Request) -> web.Response:
+        """Answer with a canister's page."""
+        gateway = self._gateway
+        if gateway is None:
+            raise RuntimeError("the server has no subnet yet")
+        try:
+            canister, raw = gateway.canister_of(http)
+            if canister is None:
+                raise GatewayError(404, "No such page here; a canister's has its id in the host.")
+            return await gateway.page(http, canister, raw)
+        except GatewayError as error:
+            return web.Response(status=error.status, text=str(error))
+
+    async def _ask_query(self, request: Request) -> bytes:
+        answer = await asyncio.wrap_future(self.subnet.ask(Kind.QUERY, request))
+        if answer.reject is not None:
+            raise RejectError(answer.reject)
+        return answer.reply
+
+    async def _run_update(self, request: Request) -> bytes:
+        await self._let_in(request)
+        if not await self._finished(request.id, UPGRADE_SECONDS):
+            raise GatewayError(504, "The canister takes too long.")
+        entry = self.subnet.history.get(request.id)
+        if entry is None or entry.reject is not None:
+            raise RejectError(entry.reject if entry and entry.reject else rejects.not_let_in())
+        return entry.reply
 
     async def messages(self, http: web.Request) -> web.Response:
         """List the users' last messages with the instructions that they took."""
@@ -267,5 +317,6 @@ async def _finish_response(request: web.Request, handler: Handler) -> web.Stream
     except web.HTTPException as error:
         error.headers.update(_CORS)
         raise
-    response.headers.update(_CORS)
+    for name, value in _CORS.items():
+        response.headers.setdefault(name, value)
     return response

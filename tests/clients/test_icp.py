@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from clients_kit import Icp, find_icp, write_project
 from model_kit import with_model
 
@@ -113,3 +114,16 @@ def test_what_is_asked_for_and_not_there_is_said(tmp_path: Path) -> None:
         done = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert text in done.stderr
+
+
+def test_the_candid_page_that_icp_installs(icp: Icp) -> None:
+    """A canister that somebody else wrote and certified, checked by the gateway."""
+    status = json.loads(icp.run("network", "status", "managed", "--json"))
+    port = status["api_url"].rstrip("/").rpartition(":")[2]
+    host = f"{status['candid_ui_principal']}.localhost:{port}"
+    page = requests.get(f"http://127.0.0.1:{port}/", headers={"Host": host}, timeout=30)
+    assert page.status_code == 200, page.text
+    assert "<html" in page.text.lower()
+    named = {"Host": f"model.managed.localhost:{port}"}
+    answer = requests.get(f"http://127.0.0.1:{port}/", headers=named, timeout=30)
+    assert "no query method 'http_request'" in answer.text  # icp's name for our canister
