@@ -149,6 +149,46 @@ def engine_error(text: str) -> Trap:
     return Trap("IC0521", f"Canister encountered a Wasm engine error: {text}")
 
 
+def memory_limit(limit: int, size: int) -> Trap:
+    """The heap has become larger than the controllers allow."""
+    return Trap(
+        "IC0539",
+        f"Canister exceeded its current Wasm memory limit of {limit} bytes. The peak Wasm memory "
+        f"usage was {size} bytes. If the canister reaches 4GiB, then it may stop functioning and "
+        "may become unrecoverable. Please reach out to the canister owner to investigate the "
+        "reason for the increased memory usage. It might be necessary to move data from the Wasm "
+        "memory to the stable memory. If such high Wasm memory usage is expected and safe, then "
+        "the developer can increase the Wasm memory limit in the canister settings.",
+        "Try checking the canister for a possible memory leak or modifying it to use more stable "
+        "memory instead of Wasm memory.",
+        "wasm-memory-limit-exceeded",
+    )
+
+
+def growth_unpaid(size: int, missing: int) -> Trap:
+    """With more memory, the balance would be below what the freezing threshold holds back."""
+    return Trap(
+        "IC0532",
+        f"Canister cannot grow memory by {size} bytes due to insufficient cycles. At least "
+        f"{missing} additional cycles are required.",
+        "Try topping up the canister.",
+        "insufficient-cycles-in-memory-grow",
+    )
+
+
+def access_limit(update: int, query: int) -> Trap:
+    """The message has touched more of the stable memory than its kind may."""
+    return Trap(
+        "IC0524",
+        "Canister exceeded memory access limits: Exceeded the limit for the number of accessed "
+        "pages in the stable memory in a single message execution: limit "
+        f"{update >> 10} KB for regular messages and {query >> 10} KB for queries.",
+        "Try optimizing the use of stable memory so that individual messages don't need to access "
+        "as much stable memory.",
+        "memory-access-limit-exceeded",
+    )
+
+
 def no_variable(name: str) -> Trap:
     """An environment variable was asked for that is not set."""
     return Trap("IC0504", f"Environment variable {name} not found.")

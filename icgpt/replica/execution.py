@@ -17,6 +17,7 @@ from typing import Literal
 from icgpt.replica import errors, metering, weights
 from icgpt.replica.binding import Binding
 from icgpt.replica.errors import Trap
+from icgpt.replica.fees import GIB
 from icgpt.replica.files import copy_bytes, copy_file
 from icgpt.replica.folder import DamagedState, Folder, Record, SavedGlobal
 from icgpt.replica.instance import Instance
@@ -40,6 +41,9 @@ _METHODS = {
     Kind.COMPOSITE_QUERY: "composite_query",
 }
 _CALLBACKS = (Kind.REPLY_CALLBACK, Kind.REJECT_CALLBACK, Kind.CLEANUP)
+_INSTALLS = (Kind.START, Kind.INIT, Kind.PRE_UPGRADE, Kind.POST_UPGRADE)
+# Callbacks and the beginning of an upgrade have to get through even past the heap's limit.
+_LIMITED = (Kind.START, Kind.INIT, Kind.POST_UPGRADE, Kind.UPDATE, Kind.TIMER, Kind.HEARTBEAT)
 _UNDONE = (Kind.QUERY, Kind.COMPOSITE_QUERY, Kind.INSPECT)
 
 
@@ -115,6 +119,12 @@ class Canister:
         return {} if self._code is None else self._code.prepared.private_metadata
 
     @property
+    def custom_bytes(self) -> int:
+        """Bytes of the custom sections and their names."""
+        both = self.metadata | self.private_metadata
+        return sum(len(name.encode()) + len(content) for name, content in both.items())
+
+    @property
     def exports(self) -> frozenset[str]:
         """Exported functions, for example `canister_query greet`."""
         return frozenset() if self._code is None else self._code.prepared.exports
@@ -175,11 +185,22 @@ class Canister:
             return limits.query
         return limits.inspect if kind is Kind.INSPECT else limits.update
 
+    def _most_stable(self, kind: Kind) -> int:
+        limits = self._release.limits
+        if kind in _UNDONE:
+            return limits.query_stable
+        return limits.install_stable if kind in _INSTALLS else limits.update_stable
+
     def _run(self, code: _Code, message: Message, entry: str, limit: int) -> Outcome:
         """Run one entry point; neither commits nor undoes."""
         api = self._api
         keeps_writes = message.kind not in _UNDONE and message.replicated
-        pages = PageMeter(self._release.pages, keeps_writes=keeps_writes)
+        pages = PageMeter(
+            self._release.pages,
+            keeps_writes=keeps_writes,
+            most=self._most_stable(message.kind),
+            limits=self._release.limits,
+        )
         api.begin(message, limit, pages)
         outcome = api.outcome
         try:
@@ -193,6 +214,8 @@ class Canister:
                 instance.run_callback(message.callback)
             api.charge(pages.heap(instance.heap) + pages.after())
             api.settle()
+            if keeps_writes:
+                self._check_growth(code, instance, message)
         except Trap as trap:
             if trap.log:
                 api.log(trap.log.encode())
@@ -205,6 +228,19 @@ class Canister:
         if message.kind is Kind.QUERY and not api.answered and outcome.trap is None:
             outcome.trap = errors.did_not_reply(message.environment.canister_id)
         return outcome
+
+    def _check_growth(self, code: _Code, instance: Instance, message: Message) -> None:
+        """Raise a trap if the memories have become larger than they may or can be paid for."""
+        environment, size = message.environment, instance.heap.size
+        limit = environment.memory_limit
+        if limit and size > limit and message.kind in _LIMITED:
+            raise errors.memory_limit(limit, size)
+        grown = size - code.heap_bytes + self._stable.grown
+        paid = max(0, grown - environment.spare_memory)
+        if paid > 0 and code.number == self._folder.record.module:
+            frozen = environment.frozen + paid * environment.frozen_gib // GIB
+            if frozen > self._api.balance:
+                raise errors.growth_unpaid(grown, frozen - self._api.balance)
 
     def _instance(self, code: _Code) -> Instance:
         """The live instance; after a rollback that needed it, a fresh one."""

@@ -39,10 +39,14 @@ class Hosted:
     @property
     def memory(self) -> int:
         """Bytes that the canister pays storage for."""
+        return max(self.used_memory, self.record.settings.memory_allocation)
+
+    @property
+    def used_memory(self) -> int:
+        """Bytes that the canister really takes."""
         chunks = sum(self.record.chunks.values())
         code = self.code.heap_bytes + self.code.stable_bytes + self.record.module_bytes
-        used = code + chunks + self.snapshot_bytes
-        return max(used, self.record.settings.memory_allocation)
+        return code + chunks + self.snapshot_bytes
 
     @property
     def snapshot_bytes(self) -> int:

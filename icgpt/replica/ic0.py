@@ -51,6 +51,7 @@ canister_status                -> i   : *
 canister_version               -> l   : *
 subnet_self_size               -> i   : *
 subnet_self_copy          iii  ->     : *
+subnet_self_node_count         -> i   : * s
 msg_method_name_size           -> i   : F
 msg_method_name_copy      iii  ->     : F
 accept_message                 ->     : F
@@ -83,6 +84,7 @@ in_replicated_execution        -> i   : * s
 cost_call                 lli  ->     : * s
 cost_create_canister      i    ->     : * s
 cost_http_request         lli  ->     : * s
+cost_http_request_v2      iii  ->     : * s
 cost_sign_with_ecdsa      iiii -> i   : * s
 cost_sign_with_schnorr    iiii -> i   : * s
 cost_vetkd_derive_key     iiii -> i   : * s

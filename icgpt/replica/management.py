@@ -10,21 +10,40 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from icgpt.candid import BLOB, CandidError, Type, decode, encode
 from icgpt.principal import MANAGEMENT, to_text
-from icgpt.replica import chunks, fees, rejects, snapshot_types, snapshots
+from icgpt.replica import (
+    canister_history,
+    chunks,
+    fees,
+    rejects,
+    snapshot_types,
+    snapshots,
+)
 from icgpt.replica import management_types as types
 from icgpt.replica.execution import InvalidModule
 from icgpt.replica.messages import Outcome
-from icgpt.replica.records import CanisterRecord, Note, Origin, Settings, StopRequest, Task, TaskKey
+from icgpt.replica.records import (
+    Author,
+    CanisterRecord,
+    Change,
+    Note,
+    Origin,
+    Settings,
+    StopRequest,
+    Task,
+    TaskKey,
+)
 from icgpt.replica.rejects import RejectError
 from icgpt.replica.routing import EMPTY_REPLY, Hosted, Router
-from icgpt.replica.settings import changed, described, seen_by
+from icgpt.replica.settings import changed, check_cycles, described, seen_by
 
 PROVISIONAL_CYCLES = 100_000_000_000_000
+HISTORY_ENTRY = 120  # bytes that a change in the history counts
 MAX_CYCLES = (1 << 128) - 1
 # Of an argument, bytes of blobs not counted; the server decodes arguments between other requests.
 MAX_VALUES = 50_000
@@ -49,6 +68,10 @@ class Caller:
     def key(self) -> TaskKey:
         """By what the call's task is found again."""
         return TaskKey("call", MANAGEMENT, self.origin, 0)
+
+    def author(self, version: int | None = None) -> Author:
+        """Return the caller as the author of a change."""
+        return Author(self.id, bool(self.origin.canister), version)
 
 
 @dataclass(frozen=True)
@@ -109,7 +132,9 @@ class Management:
                 "create_canister request."
             )
             raise RejectError(rejects.reject(403, text))
-        created = self.add(caller.id, argument["settings"], cycles - fees.CREATE, None)
+        author = caller.author(argument["sender_canister_version"])
+        amount = cycles - fees.CREATE
+        created = self.add(caller.id, argument["settings"], amount, None, author)
         caller.refund = 0
         return encode([types.CANISTER], [{"canister_id": created}])
 
@@ -118,11 +143,17 @@ class Management:
         amount = argument["amount"]
         cycles = PROVISIONAL_CYCLES if amount is None else _cycles(amount)
         wanted, specified = argument["settings"], argument["specified_id"]
-        created = self.add(caller.id, wanted, cycles, specified)
+        author = caller.author(argument["sender_canister_version"])
+        created = self.add(caller.id, wanted, cycles, specified, author)
         return encode([types.CANISTER], [{"canister_id": created}])
 
     def add(
-        self, caller: bytes, wanted: dict[str, Any] | None, cycles: int, specified: bytes | None
+        self,
+        caller: bytes,
+        wanted: dict[str, Any] | None,
+        cycles: int,
+        specified: bytes | None,
+        author: Author | None = None,
     ) -> bytes:
         """Add a canister, with the caller as controller unless the settings say otherwise.
 
@@ -143,16 +174,34 @@ class Management:
             )
             raise RejectError(rejects.reject(205, text))
         record = CanisterRecord(specified, settings, cycles, charged_until=self.router.now())
+        author = author or Author(caller)
+        canister_history.note(
+            record, author, record.charged_until, canister_history.created(record)
+        )
         self.router.host(record)
         return specified
 
     def update_settings(self, caller: Caller, argument: dict[str, Any]) -> bytes:
         """Change what the settings name."""
         hosted = self.controlled(caller, argument["canister_id"])
-        hosted.record.settings = changed(hosted.record.settings, argument["settings"])
-        hosted.record.version += 1
+        record = hosted.record
+        settings = changed(record.settings, argument["settings"])
+        check_cycles(hosted, settings)
+        record.settings = settings
+        record.version += 1
+        if argument["settings"]["controllers"] is not None:
+            self.note(
+                hosted,
+                caller.author(argument["sender_canister_version"]),
+                Change("controllers_change", controllers=settings.controllers),
+            )
+        self.router.watch_memory(hosted)
         self.router.publish(hosted)
         return EMPTY_REPLY
+
+    def note(self, hosted: Hosted, author: Author, change: Change) -> None:
+        """Add a change to the canister's history."""
+        canister_history.note(hosted.record, author, self.router.now(), change)
 
     def provisional_top_up(self, _caller: Caller, argument: dict[str, Any]) -> bytes:
         """Add cycles out of thin air."""
@@ -171,8 +220,7 @@ class Management:
     def install(self, caller: Caller, argument: dict[str, Any]) -> bytes:
         """Install, reinstall or upgrade from a module in one piece."""
         hosted = self.controlled(caller, argument["canister_id"])
-        wasm, arg = argument["wasm_module"], argument["arg"]
-        return self.put_code(caller, hosted, argument["mode"], wasm, arg)
+        return self.put_code(caller, hosted, argument, argument["wasm_module"])
 
     def install_chunked(self, caller: Caller, argument: dict[str, Any]) -> bytes:
         """Install from chunks that were uploaded before."""
@@ -183,14 +231,15 @@ class Management:
         hashes = [item["hash"] for item in argument["chunk_hashes_list"]]
         folder = self.chunk_folder(store)
         wasm = chunks.assemble(folder, store.record, hashes, argument["wasm_module_hash"])
-        return self.put_code(caller, hosted, argument["mode"], wasm, argument["arg"])
+        return self.put_code(caller, hosted, argument, wasm)
 
     def put_code(
-        self, caller: Caller, hosted: Hosted, mode: dict[str, Any], wasm: bytes, arg: bytes
+        self, caller: Caller, hosted: Hosted, argument: dict[str, Any], wasm: bytes
     ) -> bytes:
         """Install a module in the wanted mode; on failure everything stays as it was."""
-        record, code = hosted.record, hosted.code
-        ((tag, options),) = mode.items()
+        record, code, arg = hosted.record, hosted.code, argument["arg"]
+        author = caller.author(argument["sender_canister_version"])
+        ((tag, options),) = argument["mode"].items()
         how = cast(Literal["install", "reinstall", "upgrade"], tag)
         if how == "install" and code.installed:
             text = (
@@ -203,11 +252,17 @@ class Management:
         if hosted.available_cycles < fees.MESSAGE:
             missing = fees.MESSAGE - hosted.available_cycles
             raise RejectError(rejects.out_of_cycles(record.id, missing))
+        if options and (options["wasm_memory_persistence"] or {}).keys() == {"keep"}:
+            text = (
+                "Invalid upgrade option: The `wasm_memory_persistence: opt Keep` upgrade option "
+                "requires that the new canister module supports enhanced orthogonal persistence."
+            )
+            raise RejectError(rejects.reject(504, text))
         environment = self.router.environment(hosted, self.router.now())
         skip = bool(options and options["skip_pre_upgrade"])
 
         def seal(outcome: Outcome) -> bytes:
-            note = Note("install", caller.key, outcome, mode=how, size=len(wasm))
+            note = Note("install", caller.key, outcome, None, how, len(wasm), author)
             return self.router.seal(hosted, note)
 
         try:
@@ -223,11 +278,11 @@ class Management:
         record.add_log(outcome.logs)
         if outcome.trap is not None:
             raise RejectError(outcome.trap)
-        self.after_install(hosted, caller.id, outcome, how, len(wasm))
+        self.after_install(hosted, author, outcome, how, len(wasm))
         return EMPTY_REPLY
 
     def after_install(
-        self, hosted: Hosted, installer: bytes, outcome: Outcome, how: str, size: int
+        self, hosted: Hosted, author: Author, outcome: Outcome, how: str, size: int
     ) -> None:
         """Apply what an installation changes outside the canister's own memory."""
         record = hosted.record
@@ -238,20 +293,29 @@ class Management:
             record.certified_data = b""
         if outcome.certified_data is not None:
             record.certified_data = outcome.certified_data
+        digest = hosted.code.module_hash or b""
+        self.note(hosted, author, Change("code_deployment", mode=how, module_hash=digest))
+        self.router.watch_memory(hosted)
         self.router.publish(hosted)
 
     def uninstall(self, caller: Caller, argument: dict[str, Any]) -> bytes:
         """Remove code and memory; what was not answered is rejected."""
         hosted = self.controlled(caller, argument["canister_id"])
+        self.strip(hosted, caller.author(argument["sender_canister_version"]))
+        return EMPTY_REPLY
+
+    def strip(self, hosted: Hosted, author: Author) -> None:
+        """Remove code and memory, on demand or because no cycles are left to pay for them."""
         hosted.code.uninstall()
         record = hosted.record
         record.version += 1
         record.module_bytes = record.timer = 0
         record.certified_data = b""
         chunks.clear(self.chunk_folder(hosted), record)
+        record.low_memory = "condition_not_satisfied"
+        self.note(hosted, author, Change("code_uninstall"))
         self.router.drop_contexts(hosted)
         self.router.publish(hosted)
-        return EMPTY_REPLY
 
     def chunk_folder(self, hosted: Hosted) -> Path:
         """Return where a canister's uploaded chunks are kept."""
@@ -328,6 +392,9 @@ class Management:
             "wasm_chunk_store_size": sum(record.chunks.values()),
             "log_memory_store_size": record.log_bytes,
             "snapshots_size": hosted.snapshot_bytes,
+            "global_memory_size": 8 * len(code.globals),
+            "custom_sections_size": code.custom_bytes,
+            "canister_history_size": len(record.changes) * HISTORY_ENTRY,
         }
         queries = {
             "num_calls_total": record.queries,
@@ -362,8 +429,16 @@ class Management:
         records = [
             {"idx": index, "timestamp_nanos": time, "content": text}
             for index, time, text in hosted.record.log
+            if _wanted(argument["filter"], index, time)
         ]
         return encode([types.LOGS], [{"canister_log_records": records}])
+
+    def subnet_info(self, _caller: Caller, argument: dict[str, Any]) -> bytes:
+        """Tell what software the subnet runs."""
+        if argument["subnet_id"] != self.router.subnet_id:
+            raise RejectError(rejects.reject(404, "There is no such subnet here."))
+        found = {"replica_version": version("icgpt"), "registry_version": 1}
+        return encode([types.SUBNET_INFO], [found])
 
     def raw_rand(self, _caller: Caller, _argument: None) -> bytes:
         """Return 32 random bytes."""
@@ -392,12 +467,20 @@ class Management:
         return subject
 
     def query(self, sender: bytes, method_name: str, arg: bytes) -> bytes:
-        """Answer a user's query; the log is the one thing to be had that way."""
+        """Answer a user's query: for the log or the status of a canister."""
         method = METHODS.get(method_name)
-        if method is None or method.run is not Management.logs:
+        if method is None or method.run not in (Management.logs, Management.status):
             raise RejectError(rejects.reject(536, f"Query method {method_name} not found."))
         caller = Caller(sender, Origin(), 0, b"")
-        return self.logs(caller, decode_argument(method, arg))
+        return method.run(self, caller, decode_argument(method, arg)) or b""
+
+
+def _wanted(selection: dict[str, Any] | None, index: int, time: int) -> bool:
+    """Tell whether a line of the log was asked for."""
+    for kind, bounds in (selection or {}).items():
+        value = index if kind == "by_idx" else time
+        return bool(bounds["start"] <= value < bounds["end"])
+    return True
 
 
 def _cycles(amount: int) -> int:
@@ -432,12 +515,12 @@ METHODS = {
     "upload_chunk": Method(types.UPLOAD_CHUNK, Management.upload_chunk),
     "stored_chunks": Method(types.CANISTER, Management.stored_chunks),
     "clear_chunk_store": Method(types.CANISTER, Management.clear_chunks),
-    "uninstall_code": Method(types.CANISTER, Management.uninstall),
+    "uninstall_code": Method(types.CHANGE, Management.uninstall),
     "start_canister": Method(types.CANISTER, Management.start),
     "stop_canister": Method(types.CANISTER, Management.stop),
     "delete_canister": Method(types.CANISTER, Management.delete),
     "canister_status": Method(types.CANISTER, Management.status, users="anyone"),
-    "fetch_canister_logs": Method(types.CANISTER, Management.logs, users="nobody"),
+    "fetch_canister_logs": Method(types.FETCH_LOGS, Management.logs, users="nobody"),
     "deposit_cycles": Method(types.CANISTER, Management.deposit, users="nobody"),
     "take_canister_snapshot": Method(snapshot_types.TAKE, snapshots.take),
     "load_canister_snapshot": Method(snapshot_types.ONE, snapshots.load),
@@ -453,5 +536,10 @@ METHODS = {
         snapshot_types.UPLOAD_METADATA, snapshots.upload_metadata
     ),
     "upload_canister_snapshot_data": Method(snapshot_types.UPLOAD_DATA, snapshots.upload_data),
+    "canister_info": Method(canister_history.INFO_ARGUMENT, canister_history.info, users="nobody"),
+    "canister_metadata": Method(
+        canister_history.METADATA_ARGUMENT, canister_history.metadata, users="nobody"
+    ),
+    "subnet_info": Method(types.SUBNET, Management.subnet_info, "", "nobody"),
     "raw_rand": Method(None, Management.raw_rand, "", "nobody"),
 }

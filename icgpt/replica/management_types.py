@@ -37,12 +37,15 @@ _PLAIN_SETTINGS: dict[str, Type] = {
 SETTINGS = Record({name: Opt(kind) for name, kind in _PLAIN_SETTINGS.items()})
 DEFINITE_SETTINGS = Record(_PLAIN_SETTINGS)
 CANISTER = Record({"canister_id": PRINCIPAL})
+# By what version of itself a canister asks for a change: kept in the history.
+SENDER: dict[str, Type] = {"sender_canister_version": Opt(NAT64)}
+CHANGE = Record({"canister_id": PRINCIPAL} | SENDER)
 
-CREATE = Record({"settings": Opt(SETTINGS)})
+CREATE = Record({"settings": Opt(SETTINGS)} | SENDER)
 PROVISIONAL_CREATE = Record(
-    {"amount": Opt(NAT), "settings": Opt(SETTINGS), "specified_id": Opt(PRINCIPAL)}
+    {"amount": Opt(NAT), "settings": Opt(SETTINGS), "specified_id": Opt(PRINCIPAL)} | SENDER
 )
-UPDATE_SETTINGS = Record({"canister_id": PRINCIPAL, "settings": SETTINGS})
+UPDATE_SETTINGS = Record({"canister_id": PRINCIPAL, "settings": SETTINGS} | SENDER)
 TOP_UP = Record({"canister_id": PRINCIPAL, "amount": NAT})
 
 _UPGRADE = Record(
@@ -52,7 +55,9 @@ _UPGRADE = Record(
     }
 )
 MODE = Variant({"install": NULL, "reinstall": NULL, "upgrade": Opt(_UPGRADE)})
-INSTALL = Record({"mode": MODE, "canister_id": PRINCIPAL, "wasm_module": BLOB, "arg": BLOB})
+INSTALL = Record(
+    {"mode": MODE, "canister_id": PRINCIPAL, "wasm_module": BLOB, "arg": BLOB} | SENDER
+)
 CHUNK_HASH = Record({"hash": BLOB})
 INSTALL_CHUNKED = Record(
     {
@@ -63,6 +68,7 @@ INSTALL_CHUNKED = Record(
         "wasm_module_hash": BLOB,
         "arg": BLOB,
     }
+    | SENDER
 )
 UPLOAD_CHUNK = Record({"canister_id": PRINCIPAL, "chunk": BLOB})
 CHUNKS = Vec(CHUNK_HASH)
@@ -99,6 +105,15 @@ STATUS = Record(
         "query_stats": Record(dict.fromkeys(STATUS_QUERIES, NAT)),
     }
 )
+_RANGE = Record({"start": NAT64, "end": NAT64})
+FETCH_LOGS = Record(
+    {
+        "canister_id": PRINCIPAL,
+        "filter": Opt(Variant({"by_idx": _RANGE, "by_timestamp_nanos": _RANGE})),
+    }
+)
+SUBNET = Record({"subnet_id": PRINCIPAL})
+SUBNET_INFO = Record({"replica_version": TEXT, "registry_version": NAT64})
 LOGS = Record(
     {"canister_log_records": Vec(Record({"idx": NAT64, "timestamp_nanos": NAT64, "content": BLOB}))}
 )

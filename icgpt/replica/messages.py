@@ -80,6 +80,7 @@ class Environment:
     timer: int = 0  # the deadline that is set, in ns; 0 when none is
     frozen: int = 0  # cycles that the freezing threshold holds back
     frozen_gib: int = 0  # how many more it would hold back for a GiB more of memory
+    spare_memory: int = 0  # bytes that are allocated, thus paid for, and not used so far
     memory_limit: int = 0  # of the heap, in bytes; 0 for none
 
 

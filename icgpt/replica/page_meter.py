@@ -8,15 +8,20 @@ and a message that goes past its limit by touching pages fails all the same, onl
 
 from __future__ import annotations
 
+from icgpt.replica import errors
 from icgpt.replica.heap import Heap
-from icgpt.replica.weights import PagePrices
+from icgpt.replica.weights import Limits, PagePrices
 
 
 class PageMeter:
     """The pages of one message."""
 
-    def __init__(self, prices: PagePrices, *, keeps_writes: bool) -> None:
+    def __init__(
+        self, prices: PagePrices, *, keeps_writes: bool, most: int = 1 << 62, limits: Limits
+    ) -> None:
         self._prices = prices
+        self._most = most  # bytes of stable memory that may be touched
+        self._limits = limits
         self._keeps_writes = keeps_writes  # else nothing written is kept, and only access is paid
         self._heap_charged = 0
         self._heap_written = 0
@@ -41,8 +46,9 @@ class PageMeter:
         prices = self._prices
         first, last = offset // prices.unit, (offset + size - 1) // prices.unit
         due = 0
-        if prices.stable_access:
-            due += prices.stable_access * _add(self._accessed, first, last)
+        due += prices.stable_access * _add(self._accessed, first, last)
+        if len(self._accessed) * prices.unit > self._most:
+            raise errors.access_limit(self._limits.update_stable, self._limits.query_stable)
         if write and self._keeps_writes:
             due += prices.stable_write * _add(self._written, first, last)
         self.charged += due

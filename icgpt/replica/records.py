@@ -114,6 +114,32 @@ class TaskKey:
 
 
 @dataclass(frozen=True)
+class Author:
+    """Who has changed something about a canister."""
+
+    id: bytes
+    is_canister: bool = False
+    version: int | None = None  # of the author, as it says itself
+
+
+@dataclass
+class Change:
+    """A change of a canister, named as in Candid; fields that a kind has no use for are empty."""
+
+    kind: str
+    time: int = 0
+    version: int = 0
+    author: Author = Author(b"")
+    controllers: tuple[bytes, ...] = ()
+    variables_hash: bytes = b""
+    mode: str = ""  # of a deployment; or a snapshot's source
+    module_hash: bytes = b""
+    snapshot: bytes = b""
+    snapshot_version: int = 0
+    snapshot_time: int = 0
+
+
+@dataclass(frozen=True)
 class Note:
     """What a commit of a canister's memory was about, for the case that nothing else is known."""
 
@@ -123,6 +149,7 @@ class Note:
     first: Outcome | None = None  # of the callback that a cleanup belongs to
     mode: str = ""  # of an installation
     size: int = 0  # of its module
+    author: Author = Author(b"")
 
 
 @dataclass(frozen=True)
@@ -178,6 +205,8 @@ class CanisterRecord:
     chunks: dict[bytes, int] = field(default_factory=dict)  # hash of a stored chunk: its length
     snapshots: dict[bytes, Snapshot] = field(default_factory=dict)
     next_snapshot: int = 0
+    changes: list[Change] = field(default_factory=list)
+    total_changes: int = 0
     low_memory: str = "condition_not_satisfied"  # "ready", "executed": of on_low_wasm_memory
     queries: int = 0
     query_instructions: int = 0

@@ -49,7 +49,7 @@ def _finish(router: Router, management: Management, hosted: Hosted, note: Note) 
     outcome = note.outcome
     if note.kind == "install":
         router.account(task.root, outcome)
-        management.after_install(hosted, task.caller, outcome, note.mode, note.size)
+        management.after_install(hosted, note.author, outcome, note.mode, note.size)
         router.respond(task.origin, EMPTY_REPLY, None, task.cycles, task.root)
         return
     if note.kind in _CALLBACKS:

@@ -235,6 +235,7 @@ class Router(Table):
             timer=record.timer,
             frozen=hosted.frozen_cycles,
             frozen_gib=fees.GIB_SECOND * settings.freezing_threshold,
+            spare_memory=max(0, settings.memory_allocation - hosted.used_memory),
             memory_limit=settings.wasm_memory_limit,
         )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from icgpt.replica import rejects
+from icgpt.replica import fees, rejects
+from icgpt.replica.hosting import Hosted
 from icgpt.replica.records import Settings, Visibility
 from icgpt.replica.rejects import RejectError
 
@@ -56,6 +57,27 @@ def changed(settings: Settings, wanted: dict[str, Any]) -> Settings:
         elif name == "environment_variables":
             changes[name] = _variables(value)
     return dataclasses.replace(settings, **changes)
+
+
+def check_cycles(hosted: Hosted, wanted: Settings) -> None:
+    """Raise unless the canister could pay, until it is empty, for what it is to reserve."""
+    for what, number in (("compute", 530), ("memory", 531)):
+        name = f"{what}_allocation"
+        value = getattr(wanted, name)
+        if value <= getattr(hosted.record.settings, name):
+            continue
+        memory, compute = hosted.memory, wanted.compute_allocation
+        if what == "memory":
+            memory = max(memory, value)
+        frozen = fees.idle_per_second(memory, compute) * wanted.freezing_threshold
+        if frozen > hosted.record.cycles:
+            shown = f"{value}%" if what == "compute" else f"{value} bytes"
+            text = (
+                f"Cannot increase {what} allocation to {shown} due to insufficient cycles. "
+                f"At least {frozen - hosted.record.cycles} additional cycles are required.\n"
+                "Top up the canister with more cycles."
+            )
+            raise RejectError(rejects.reject(number, text))
 
 
 def _visibility(name: str, value: dict[str, Any]) -> Visibility:

@@ -20,16 +20,17 @@ from icgpt.candid import (
     Variant,
     Vec,
 )
+from icgpt.replica.management_types import SENDER
 
 _OF_CANISTER: dict[str, Type] = {"canister_id": PRINCIPAL}
 _OF_SNAPSHOT = _OF_CANISTER | {"snapshot_id": BLOB}
 
 TAKE = Record(
-    _OF_CANISTER | {"replace_snapshot": Opt(BLOB), "uninstall_code": Opt(BOOL)},
+    _OF_CANISTER | SENDER | {"replace_snapshot": Opt(BLOB), "uninstall_code": Opt(BOOL)},
 )
 SNAPSHOT = Record({"id": BLOB, "taken_at_timestamp": NAT64, "total_size": NAT64})
 SNAPSHOTS = Vec(SNAPSHOT)
-ONE = Record(_OF_SNAPSHOT)  # the argument of load, delete and read_metadata
+ONE = Record(_OF_SNAPSHOT | SENDER)  # the argument of load, delete and read_metadata
 
 _GLOBAL = Variant({"i32": INT32, "i64": INT64, "f32": FLOAT32, "f64": FLOAT64, "v128": NAT})
 _TIMER = Opt(Variant({"inactive": NULL, "active": NAT64}))

@@ -20,7 +20,7 @@ from icgpt.replica import snapshot_types as types
 from icgpt.replica.files import copy_file
 from icgpt.replica.folder import DamagedState
 from icgpt.replica.global_values import from_candid, to_candid
-from icgpt.replica.records import Snapshot
+from icgpt.replica.records import Change, Snapshot
 from icgpt.replica.rejects import RejectError
 from icgpt.replica.routing import EMPTY_REPLY, Hosted
 from icgpt.replica.settings import seen_by
@@ -210,6 +210,14 @@ def load(management: Management, caller: Caller, argument: dict[str, Any]) -> by
     uploaded = snapshot.source == UPLOADED
     record.timer = snapshot.timer if uploaded else 0
     record.low_memory = snapshot.low_memory
+    change = Change(
+        "load_snapshot",
+        mode=snapshot.source,
+        snapshot=identifier,
+        snapshot_version=snapshot.version,
+        snapshot_time=snapshot.taken_at,
+    )
+    management.note(hosted, caller.author(argument["sender_canister_version"]), change)
     management.router.drop_contexts(hosted)
     management.router.publish(hosted)
     return EMPTY_REPLY

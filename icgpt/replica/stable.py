@@ -39,6 +39,11 @@ class StableMemory:
         """Bytes, changes of the current message included."""
         return self.pages * WASM_PAGE
 
+    @property
+    def grown(self) -> int:
+        """Bytes that the current message has added."""
+        return self.size - self._committed
+
     def grow(self, additional: int) -> int:
         """Add Wasm pages; gives the old number of pages, or -1."""
         before = self.pages

@@ -30,7 +30,7 @@ from icgpt.replica.log import KEPT, Log
 from icgpt.replica.management import Management, canister_id
 from icgpt.replica.messages import Kind, Message, Outcome, Reject
 from icgpt.replica.native.table import Natives
-from icgpt.replica.records import Entry, Everything, MessageRecord, Origin, Step, Task
+from icgpt.replica.records import Author, Entry, Everything, MessageRecord, Origin, Step, Task
 from icgpt.replica.recovery import recover
 from icgpt.replica.rejects import RejectError
 from icgpt.replica.routing import Router
@@ -344,6 +344,8 @@ class Subnet:
             self._next_charge = now + CHARGE_SECONDS
             for hosted in self.router.hosted.values():
                 self.router.charge_idle(hosted, time.time_ns())
+                if not hosted.record.cycles and hosted.code.installed:
+                    self.management.strip(hosted, Author(hosted.record.id, is_canister=True))
             self.history.forget(time.time_ns())
 
     def _take(self, item: Task | _Question) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from icgpt.candid import CandidError, decode
 from icgpt.replica import costs, errors
 from icgpt.replica.system_base import MAX_NAME, MessageState
 from icgpt.replica.weights import LOG_CAPACITY, SLICE_LIMIT
@@ -93,6 +94,9 @@ class WorldCalls(MessageState):
         data = self.environment.subnet_id
         self._copy("subnet_self_copy", "id", data, target, offset, size)
 
+    def subnet_self_node_count(self) -> int:
+        return costs.NODES  # whose prices are charged, though there is but one
+
     def root_key_size(self) -> int:
         return len(self.environment.root_key)
 
@@ -160,6 +164,17 @@ class WorldCalls(MessageState):
     def cost_http_request(self, request_size: int, max_response: int, target: int) -> None:
         amount = costs.http_request(request_size, max_response)
         self._store128("cost_http_request", target, amount)
+
+    def cost_http_request_v2(self, source: int, size: int, target: int) -> None:
+        self.charge(size)
+        raw = self._load("ic0.cost_http_request_v2", source, size)
+        try:
+            (request,) = decode(raw, [costs.HTTP_REQUEST])
+        except CandidError as error:
+            text = f"ic0.cost_http_request_v2: the parameters can't be decoded: {error}"
+            raise errors.misuse(text) from error
+        amount = costs.http_request(request["request_bytes"], request["raw_response_bytes"])
+        self._store128("cost_http_request_v2", target, amount)
 
     def _cost_of_key(self, call: str, source: int, size: int, kinds: int, kind: int) -> int:
         self.charge(size)

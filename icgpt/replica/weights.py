@@ -146,6 +146,10 @@ class Limits:
     query: int = 5_000_000_000
     install: int = 300_000_000_000
     inspect: int = 200_000_000
+    # Bytes of stable memory, in whole pages, that one message may touch.
+    update_stable: int = 2 << 30
+    query_stable: int = 1 << 30
+    install_stable: int = 8 << 30
 
 
 WASM_PAGE = 1 << 16
