@@ -7,6 +7,7 @@ become opcodes through wasmtime's assembler, so that neither names nor numbers a
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -218,6 +219,71 @@ FUNCTION = '(func (export "canister_update f") {})'
             ),
             1 + (130 + 1 + 300 + 1) + (100 + 1) + (1 + 1 + 5 + 5) + (1 + 1 + 1 + 100 + 3),
         ),
+        # The int8 kernel's inner step, 8 products for 5: get, load8x8_s, const for an activation,
+        # dot, add. Unrolled twice after a start of const; a loop of three rounds bumps the pointer
+        # (get, const, add, set) and counts (get, const, sub, tee, br_if 2); store at the end.
+        (
+            FUNCTION.format(
+                """(local $w i32) (local $n i32) (local $sum v128) (local.set $n (i32.const 3))
+                (loop $l
+                  (local.set $sum (i32x4.add (i32x4.add (local.get $sum)
+                    (i32x4.dot_i16x8_s (v128.load8x8_s (local.get $w)) (v128.const i64x2 1 2)))
+                    (i32x4.dot_i16x8_s (v128.load8x8_s offset=8 (local.get $w))
+                      (v128.const i64x2 3 4))))
+                  (local.set $w (i32.add (local.get $w) (i32.const 16)))
+                  (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+                (v128.store (i32.const 64) (local.get $sum))"""
+            ),
+            1 + 2 + 3 * (1 + 5 + 5 + 1 + 4 + 4 + 2) + 3,
+        ),
+        # What costs more than 1 among vectors: shuffle 3, i16x8.shl 2, i32x4.mul 2, extmul 2,
+        # f32x4.max 4, trunc_sat 2, i64x2.shr_s 3, each with its operands and a drop
+        (
+            FUNCTION.format(
+                """(drop (i8x16.shuffle 0 1 2 3 4 5 6 7 16 17 18 19 20 21 22 23
+                    (v128.const i64x2 1 2) (v128.const i64x2 3 4)))
+                (drop (i16x8.shl (v128.const i64x2 1 2) (i32.const 3)))
+                (drop (i32x4.mul (v128.const i64x2 1 2) (v128.const i64x2 3 4)))
+                (drop (i32x4.extmul_low_i16x8_s (v128.const i64x2 1 2) (v128.const i64x2 3 4)))
+                (drop (f32x4.max (v128.const i64x2 1 2) (v128.const i64x2 3 4)))
+                (drop (i32x4.trunc_sat_f32x4_s (v128.const i64x2 1 2)))
+                (drop (i64x2.shr_s (v128.const i64x2 1 2) (i32.const 3)))"""
+            ),
+            1 + (2 + 3) + (2 + 2) + (2 + 2) + (2 + 2) + (2 + 4) + (1 + 2) + (2 + 3) + 7,
+        ),
+        # And what costs 1: splat, extract_lane, narrow, bitselect, pmax, load and store of a lane
+        (
+            FUNCTION.format(
+                """(drop (i32x4.extract_lane 0 (i32x4.splat (i32.const 3))))
+                (drop (i16x8.narrow_i32x4_s (v128.const i64x2 1 2) (v128.const i64x2 3 4)))
+                (drop (v128.bitselect (v128.const i64x2 1 2) (v128.const i64x2 3 4)
+                  (v128.const i64x2 5 6)))
+                (drop (f32x4.pmax (v128.const i64x2 1 2) (v128.const i64x2 3 4)))
+                (v128.store32_lane 1 (i32.const 0)
+                  (v128.load32_lane 1 (i32.const 0) (v128.const i64x2 1 2)))"""
+            ),
+            1 + (3 + 1) + (3 + 1) + (4 + 1) + (3 + 1) + 5,
+        ),
+        # An early way out of a loop: the block of the round that leaves is paid to its br_if.
+        # A round: get, const, eq, br_if 2; then get, const, add, set, br 2; the third round leaves
+        (
+            FUNCTION.format(
+                """(local $i i32)
+                (block $out (loop $l
+                  (br_if $out (i32.eq (local.get $i) (i32.const 2)))
+                  (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                  (br $l)))"""
+            ),
+            1 + 3 * 5 + 2 * 6,
+        ),
+        # select, and an if without an else, not taken: const, const, const, select, drop; const, if
+        (
+            FUNCTION.format(
+                """(drop (select (i32.const 1) (i32.const 2) (i32.const 0)))
+                (if (i32.const 0) (then (drop (i32.const 7))))"""
+            ),
+            1 + 5 + 1 + 2,
+        ),
     ],
 )
 def test_small_modules(tmp_path: Path, module: str, cost: int) -> None:
@@ -227,3 +293,50 @@ def test_small_modules(tmp_path: Path, module: str, cost: int) -> None:
     assert outcome.trap is None
     assert outcome.instructions == cost
     driver.canister.close()
+
+
+@pytest.mark.skipif(
+    not os.access("/proc/self/pagemap", os.R_OK), reason="the system doesn't tell what was touched"
+)
+def test_page_charges_come_on_top(tmp_path: Path) -> None:
+    """One module reckoned by hand, code and pages together.
+
+    A loop reads one number from each of five heap pages; a fill then writes the last two of them
+    and one more. Of stable memory, a write goes across the border of two pages and a read is of one
+    of them. A page costs 80,000 when first touched, as much again when first written, and 48,000
+    for each written one after the message; code costs what it costs without pages.
+    """
+    page = weights.WASM_PAGE
+    body = f"""(local $at i32)
+        (loop $l
+          (drop (i32.load offset={page} (local.get $at)))
+          (local.set $at (i32.add (local.get $at) (i32.const {page})))
+          (br_if $l (i32.lt_u (local.get $at) (i32.const {5 * page}))))
+        (memory.fill (i32.const {4 * page}) (i32.const 1) (i32.const {2 * page + 1}))
+        (drop (call $stable64_grow (i64.const 3)))
+        (call $stable64_write (i64.const {page - 10}) (i64.const {4 * page}) (i64.const 20))
+        (call $stable64_read (i64.const {4 * page}) (i64.const 3) (i64.const 5))"""
+    module = wat(
+        FUNCTION.format(body),
+        "stable64_grow",
+        "stable64_write",
+        "stable64_read",
+        memory='(memory (export "memory") 16)',
+    )
+    rounds = 5 * ((1 + 1 + 1) + 4 + (3 + 2))
+    fill = 3 + 100 + 2 * page + 1
+    stable = (1 + 5 + 1 + 100) + (3 + 5 + 20 + 20) + (3 + 5 + 20 + 5)
+    code = 1 + rounds + fill + stable
+    heap_pages = 6 * 80_000 + 3 * (80_000 + 48_000)  # pages 1 to 6; 4, 5 and 6 written
+    stable_pages = 2 * (80_000 + 80_000 + 48_000)
+    for release, pages in (
+        (weights.CURRENT, heap_pages + stable_pages),
+        (weights.WITHOUT_PAGES, 0),
+    ):
+        driver = Driver(tmp_path / release.name, release)
+        assert driver.install(module).trap is None
+        outcome = driver.update("f")
+        assert outcome.trap is None
+        assert outcome.page_instructions == pages
+        assert outcome.instructions == code + pages
+        driver.canister.close()
