@@ -1,9 +1,10 @@
 """How many instructions the engine takes: the same figures on every machine, for one built module.
 
-    ./scripts/bench engine                    a table
-    ./scripts/bench engine --json             the same as JSON
-    ./scripts/bench engine --shape demo       one shape (repeat for more)
-    ./scripts/bench engine --write            into docs/performance.json, keeping other shapes there
+    ./scripts/bench engine                              every shape in every precision, as tables
+    ./scripts/bench engine --json                       the same as JSON
+    ./scripts/bench engine --shape demo --precision int8    some (repeat either for more)
+    ./scripts/bench engine --cache FOLDER               keep the random weights for the next time
+    ./scripts/bench engine --write                      into docs/, keeping what isn't measured now
 
 How each figure is measured stands in docs/performance.md.
 """
@@ -14,69 +15,62 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lone_canister import LoneCanister, Spent
+import page
+import shapes
+from lone_canister import LoneCanister, RefusedError, Spent
 
-from icgpt.interface import OPTION_TYPES
+from icgpt.interface import METHODS, OPTION_TYPES
 from icgpt.replica.weights import CURRENT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-RESULTS = ROOT / "docs" / "performance.json"
-WASM = ROOT / "canister" / "build" / "model.wasm.gz"
-
+RESULTS = page.FOLDER / "performance.json"
 CONTEXTS = (1, 128, 512, 1023)
 PROMPTS = (32, 128, 512, 1023)
+QUICK = 128  # the longest context of a quick run
+FEW_PAGES = 8 * 208_000  # eight Wasm pages accessed, written and copied
 
 Figures = dict[str, Any]
 
 
-def demo(_folder: Path) -> Path:
-    """The trained character model in the box."""
-    return ROOT / "icgpt" / "models" / "shakespeare-char"
-
-
-def gpt2_124m(folder: Path) -> Path:
-    """The shape of GPT-2 124M with seeded random weights."""
-    sys.path.insert(0, str(ROOT / "tests" / "golden"))
-    import recipe
-
-    recipe.write(folder)
-    return folder
-
-
-SHAPES: dict[str, Callable[[Path], Path]] = {"demo": demo, "gpt2-124m": gpt2_124m}
-
-
 class Bench:
-    """One model in one canister."""
+    """One model of one precision in one canister."""
 
     def __init__(self, canister: LoneCanister) -> None:
         self.canister = canister
-        info = canister.query("model_info")
-        self.precision = str(info["precision"])
-        self.n_ctx = int(info["architecture"]["n_ctx"])
-        self._vocabulary = int(info["architecture"]["vocab_size"])
+        architecture = canister.query("model_info")[0]["architecture"]
+        self.n_ctx = int(architecture["n_ctx"])
+        self._vocabulary = int(architecture["vocab_size"])
         self._known: dict[tuple[int, int], Spent] = {}
 
+    def request(self, prompt: int, new: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A prompt of so many tokens and greedy options for so many new ones.
+
+        Prompts of different lengths differ from their first token on, so that nothing kept from
+        one serves the other.
+        """
+        options: dict[str, Any] = dict.fromkeys(OPTION_TYPES)
+        options |= {"max_new_tokens": new, "temperature": 0.0, "seed": 1, "context": "stop"}
+        ids = [(7 * i + 3 + prompt) % self._vocabulary for i in range(prompt)]
+        return {"token_ids": ids}, options
+
     def complete(self, prompt: int, new: int) -> Spent:
-        """What it takes to complete a prompt of so many tokens by so many, greedily."""
+        """What it takes to complete a prompt of so many tokens by so many."""
         if (prompt, new) not in self._known:
-            options: dict[str, Any] = dict.fromkeys(OPTION_TYPES)
-            options |= {"max_new_tokens": new, "temperature": 0.0, "seed": 1, "context": "stop"}
-            ids = [(7 * i + 3) % self._vocabulary for i in range(prompt)]
-            done, spent = self.canister.update("complete", {"token_ids": ids}, options)
+            done, spent = self.canister.update("complete", *self.request(prompt, new))
             if len(done["token_ids"]) != new:
                 raise SystemExit(f"the model stopped after {len(done['token_ids'])} tokens")
             self._known[prompt, new] = spent
         return self._known[prompt, new]
 
     def decode(self, context: int) -> int:
-        """The token that makes the context so long: it sees so many keys, its own among them."""
-        before = max(context - 1, 1)
-        return self.complete(before, 2).instructions - self.complete(before, 1).instructions
+        """The token whose making sees so many tokens, itself among them."""
+        if context == 1:
+            # The prompt's own pass comes with all that a request takes, so the next one is told.
+            context = 2
+        return self.complete(1, context).instructions - self.complete(1, context - 1).instructions
 
     def within(self, sizes: Sequence[int], most: int) -> list[int]:
         """Those sizes, and the last before the context is full; none above `most`."""
@@ -86,7 +80,7 @@ class Bench:
     def tokens_per_update(self) -> int:
         """The most tokens that the canister makes in one message, from a prompt of one token."""
         most = self.n_ctx - 1
-        low, high = 1, min(most, 2 * CURRENT.limits.update // max(self.decode(1), 1))
+        low, high = 0, min(most, 2 * CURRENT.limits.update // max(self.decode(1), 1))
         while low < high:
             guess = (low + high + 1) // 2
             if self.complete(1, guess).messages == 1:
@@ -96,96 +90,134 @@ class Bench:
         return low
 
     def tokens_per_query(self) -> int:
-        """The most tokens whose making would fit a query, its page charges included."""
+        """The most tokens whose making fits a query, page charges included."""
         low, high = 0, min(self.n_ctx - 1, CURRENT.limits.query // max(self.decode(1), 1))
         while low < high:
             guess = (low + high + 1) // 2
-            spent = self.complete(1, guess)
-            if spent.instructions + spent.pages <= CURRENT.limits.query:
+            if self._fits_a_query(guess):
                 low = guess
             else:
                 high = guess - 1
         return low
 
-
-def measure(shape: str, *, quick: bool = False) -> dict[str, Figures]:
-    """All figures of a shape, by precision; `quick` leaves out what takes long."""
-    with tempfile.TemporaryDirectory(prefix="icgpt-bench-") as folder:
-        source = SHAPES[shape](Path(folder) / "model")
-        canister = LoneCanister(Path(folder) / "canister", WASM.read_bytes())
+    def _fits_a_query(self, new: int) -> bool:
+        if "complete_query" not in METHODS:
+            spent = self.complete(1, new)
+            return spent.instructions + spent.pages <= CURRENT.limits.query
         try:
-            upload, setup = canister.load(source)
-            upgrade = canister.upgrade()
-            bench = Bench(canister)
-            most = 128 if quick else bench.n_ctx
-            contexts, prompts = bench.within(CONTEXTS, most), bench.within(PROMPTS, most)
-            figures: Figures = {
-                "decode": {str(n): bench.decode(n) for n in contexts},
-                "prefill": {str(n): bench.complete(n, 1).instructions for n in prompts},
-                "upload": upload.instructions,
-                "setup": setup.instructions,
-                "upgrade": upgrade.instructions,
-            }
-            if not quick:
-                figures["tokens_per_update"] = bench.tokens_per_update()
-                figures["tokens_per_query"] = bench.tokens_per_query()
-            figures["pages"] = {
-                "decode": bench.complete(1, 1).pages,
-                "prefill": {str(n): bench.complete(n, 1).pages for n in prompts},
-                "upload": upload.pages,
-                "setup": setup.pages,
-                "upgrade": upgrade.pages,
-            }
-            return {bench.precision: figures}
+            done, _ = self.canister.query("complete_query", *self.request(1, new))
+        except RefusedError:
+            return False
+        return len(done["token_ids"]) == new
+
+
+def measure(
+    shape: str,
+    precisions: Sequence[str] = shapes.PRECISIONS,
+    cache: Path | None = None,
+    *,
+    quick: bool = False,
+) -> Iterator[tuple[str, Figures]]:
+    """The figures of a shape, precision by precision; `quick` leaves out what takes long."""
+    with tempfile.TemporaryDirectory(prefix="icgpt-bench-") as folder:
+        source = shapes.folder_of(shape, cache or Path(folder))
+        canister = LoneCanister(Path(folder) / "canister", shapes.WASM.read_bytes())
+        try:
+            upload = canister.upload(source)
+            for precision in precisions:
+                most = QUICK if quick else shapes.longest(shape, precision)
+                try:
+                    yield precision, _figures(canister, precision, upload, most, quick=quick)
+                except RefusedError as error:
+                    print(f"{shape} in {precision} does not run: {error}", file=sys.stderr)
         finally:
             canister.close()
 
 
+def _figures(
+    canister: LoneCanister, precision: str, upload: Spent, most: int, *, quick: bool
+) -> Figures:
+    setup = canister.set_up(precision)
+    upgrade = canister.upgrade()
+    bench = Bench(canister)
+    decode: dict[str, int] = {}
+    prefill: dict[str, Spent] = {}
+    # Quick and whole runs begin alike: the pages that a request touches depend on those before it.
+    for limit in sorted({min(QUICK, most), most}):
+        decode |= {str(n): bench.decode(n) for n in bench.within(CONTEXTS, limit)}
+        prefill |= {str(n): bench.complete(n, 1) for n in bench.within(PROMPTS, limit)}
+    figures: Figures = {
+        "decode": decode,
+        "prefill": {n: spent.instructions for n, spent in prefill.items()},
+        "upload": upload.instructions,
+        "setup": setup.instructions,
+        "upgrade": upgrade.instructions,
+    }
+    if not quick:
+        figures["tokens_per_update"] = bench.tokens_per_update()
+        figures["tokens_per_query"] = bench.tokens_per_query()
+    figures["pages"] = {
+        "decode": bench.complete(1, 1).pages,
+        "prefill": {n: spent.pages for n, spent in prefill.items()},
+        "upload": upload.pages,
+        "setup": setup.pages,
+        "upgrade": upgrade.pages,
+    }
+    return figures
+
+
 def grown(before: Any, now: Any, where: str = "", by: float = 0.01) -> list[str]:
-    """The counts that are larger than before by more than `by`; tokens are better when larger."""
+    """The counts that are larger than before by more than `by`; tokens are better when larger.
+
+    Page charges may grow by `FEW_PAGES` besides: where the allocator puts things is no one's doing.
+    """
     if isinstance(before, dict):
         out: list[str] = []
         for key in before.keys() & now.keys():
             out += grown(before[key], now[key], f"{where} {key}".strip(), by)
         return sorted(out)
-    worse = now < before * (1 - by) if "tokens_per" in where else now > before * (1 + by)
+    if "tokens_per" in where:
+        worse = now < before * (1 - by)
+    else:
+        worse = now > before * (1 + by) + (FEW_PAGES if where.startswith("pages") else 0)
     return [f"{where}: {before:,} before, {now:,} now"] if worse else []
-
-
-def table(results: dict[str, dict[str, Figures]]) -> str:
-    """The figures as text."""
-    lines = []
-    for shape, precisions in results.items():
-        for precision, figures in precisions.items():
-            lines.append(f"{shape}, {precision}: instructions, and page charges on top")
-            pages = figures["pages"]
-            for kind in ("decode", "prefill"):
-                for n, count in figures[kind].items():
-                    paid = pages["decode"] if kind == "decode" else pages["prefill"][n]
-                    lines.append(f"  {kind} {n:>5} {count:>18,} {paid:>16,}")
-            for name in ("upload", "setup", "upgrade"):
-                lines.append(f"  {name:<13} {figures[name]:>18,} {pages[name]:>16,}")
-            for name in ("tokens_per_update", "tokens_per_query"):
-                if name in figures:
-                    lines.append(f"  {name:<20} {figures[name]:>11,}")
-    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str]) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="scripts/bench engine")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
-    parser.add_argument("--shape", action="append", choices=list(SHAPES))
+    parser.add_argument("--write", action="store_true", help="write docs/performance.{json,md}")
+    parser.add_argument("--shape", action="append", choices=shapes.NAMES)
+    parser.add_argument("--precision", action="append", choices=shapes.PRECISIONS)
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="keep random weights here")
     options = parser.parse_args(arguments)
-    if not WASM.is_file():
+    if not shapes.WASM.is_file():
         parser.error("the canister is not built; run ./scripts/setup first")
-    results = {shape: measure(shape) for shape in options.shape or SHAPES}
-    if options.write:
-        whole = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-        RESULTS.write_text(json.dumps(whole | results, indent=1) + "\n")
-    print(json.dumps(results) if options.json else table(results))
+    results: dict[str, dict[str, Figures]] = {}
+    for shape in options.shape or shapes.NAMES:
+        for precision, figures in measure(
+            shape, options.precision or shapes.PRECISIONS, options.cache
+        ):
+            results.setdefault(shape, {})[precision] = figures
+            print(f"measured {shape} in {precision}", file=sys.stderr)
+            if options.write:
+                _write(shape, precision, figures)
+    print(json.dumps(results) if options.json else page.engine_tables(results))
     return 0
+
+
+def _write(shape: str, precision: str, figures: Figures) -> None:
+    """Into the result file and the page, at once, so that a stopped run loses nothing."""
+    whole = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    whole.setdefault(shape, {})[precision] = figures
+    ordered = {
+        name: {p: whole[name][p] for p in shapes.PRECISIONS if p in whole[name]}
+        for name in shapes.NAMES
+        if name in whole
+    }
+    RESULTS.write_text(json.dumps(ordered, indent=1) + "\n")
+    page.put("engine", page.engine_tables(ordered))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ itself, to go on in a further message, is delivered at once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +67,10 @@ class LoneCanister:
         """Upgrade to the same module: what `pre_upgrade` and `post_upgrade` take."""
         return self._install("upgrade")
 
-    def query(self, method: str, *arguments: Any) -> Any:
-        """Call a query method."""
+    def query(self, method: str, *arguments: Any) -> tuple[Any, Spent]:
+        """Call a query method; gives its result and what it took."""
         outcome = self._execute(Kind.QUERY, method, self._encode(method, arguments), OWNER)
-        return self._decode(method, outcome.reply or b"")
+        return self._decode(method, outcome.reply or b""), _spent(outcome)
 
     def update(self, method: str, *arguments: Any) -> tuple[Any, Spent]:
         """Call an update method; gives its result and what it took."""
@@ -128,21 +127,20 @@ class LoneCanister:
             raise RefusedError(f"{method}: {result['Err']}")
         return result["Ok"] if isinstance(result, dict) and set(result) == {"Ok"} else result
 
-    def load(self, folder: Path) -> tuple[Spent, Spent]:
-        """Upload a model and set it up; gives what each of the two took."""
+    def upload(self, folder: Path) -> Spent:
+        """Upload a model's configuration and weights; gives what it took."""
         config = (folder / "config.json").read_bytes()
-        json.loads(config)
-        upload = self.update("append_config_bytes", config)[1]
+        spent = self.update("append_config_bytes", config)[1]
         for chunk in _chunks(folder / "model.safetensors"):
-            upload = upload + self.update("append_safetensors_bytes", chunk)[1]
-        setup = Spent(0, 0, 0)
-        for method in (
-            "store_safetensors_bytes_to_stable",
-            "load_safetensors_bytes_from_stable",
-            "setup_model",
-        ):
-            setup = setup + self.update(method)[1]
-        return upload, setup
+            spent = spent + self.update("append_safetensors_bytes", chunk)[1]
+        for method in ("store_safetensors_bytes_to_stable", "load_safetensors_bytes_from_stable"):
+            spent = spent + self.update(method)[1]
+        return spent
+
+    def set_up(self, precision: str) -> Spent:
+        """Make the uploaded model answer, held in this precision."""
+        self.update("set_precision", precision)
+        return self.update("setup_model")[1]
 
     def close(self) -> None:
         """Let go of memory and files."""

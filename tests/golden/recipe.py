@@ -1,12 +1,12 @@
-"""Seeded random weights in the shape of GPT-2 124M, the same on every machine.
+"""Seeded random weights in GPT-2's shapes, the same on every machine.
 
-The file is 498 MB, so the repository holds this recipe instead of the weights. It needs numpy
-alone. Every tensor has a generator of its own, seeded by (SEED, CRC-32 of its name). A weight is
-the sum of the four 16-bit parts of one raw PCG64 output, brought to mean 0 and to the wanted
-standard deviation: close to a normal distribution, and unlike numpy's own normals promised to be
-the same in every version of numpy.
+The files are large (498 MB for 124M), so the repository holds this recipe instead of the weights.
+It needs numpy alone. Every tensor has a generator of its own, seeded by (SEED, CRC-32 of its name).
+A weight is the sum of the four 16-bit parts of one raw PCG64 output, brought to mean 0 and to the
+wanted standard deviation: close to a normal distribution, and unlike numpy's own normals promised
+to be the same in every version of numpy. 124M is written as f32, the larger shapes as f16.
 
-    python tests/golden/recipe.py FOLDER      # writes model.safetensors and config.json
+    python tests/golden/recipe.py FOLDER [SHAPE]      # writes model.safetensors and config.json
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 SEED = 124
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "model_type": "gpt2",
     "n_layer": 12,
     "n_head": 12,
@@ -32,14 +33,20 @@ CONFIG = {
     "layer_norm_epsilon": 1e-5,
     "eos_token_id": 50256,
 }
+SHAPES: dict[str, dict[str, Any]] = {
+    "gpt2-124m": CONFIG,
+    "gpt2-medium": CONFIG | {"n_layer": 24, "n_head": 16, "n_embd": 1024},
+    "gpt2-large": CONFIG | {"n_layer": 36, "n_head": 20, "n_embd": 1280},
+    "gpt2-xl": CONFIG | {"n_layer": 48, "n_head": 25, "n_embd": 1600},
+}
 
 
-def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
+def shapes(config: dict[str, Any] = CONFIG) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes of all tensors, as transformers saves them (the head is tied)."""
-    n = 768
-    yield "transformer.wte.weight", (50257, n)
-    yield "transformer.wpe.weight", (1024, n)
-    for layer in range(12):
+    n = config["n_embd"]
+    yield "transformer.wte.weight", (config["vocab_size"], n)
+    yield "transformer.wpe.weight", (config["n_positions"], n)
+    for layer in range(config["n_layer"]):
         at = f"transformer.h.{layer}."
         yield at + "ln_1.weight", (n,)
         yield at + "ln_1.bias", (n,)
@@ -72,25 +79,27 @@ def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return weights.astype("<f4").reshape(shape)
 
 
-def write(folder: Path) -> Path:
+def write(folder: Path, shape: str = "gpt2-124m") -> Path:
     """Write model.safetensors and config.json; returns the path of the former."""
+    config = SHAPES[shape]
+    dtype, kind = ("F32", "<f4") if shape == "gpt2-124m" else ("F16", "<f2")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(CONFIG, indent=1))
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
     header: dict[str, object] = {}
     offset = 0
-    for name, shape in shapes():
-        size = 4 * int(np.prod(shape))
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": (offset, offset + size)}
+    for name, sizes in shapes(config):
+        size = np.dtype(kind).itemsize * int(np.prod(sizes))
+        header[name] = {"dtype": dtype, "shape": sizes, "data_offsets": (offset, offset + size)}
         offset += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     path = folder / "model.safetensors"
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        for name, shape in shapes():
-            file.write(tensor(name, shape).data)
+        for name, sizes in shapes(config):
+            file.write(tensor(name, sizes).astype(kind, copy=False).data)
     return path
 
 
 if __name__ == "__main__":
-    print(write(Path(sys.argv[1])))
+    print(write(Path(sys.argv[1]), *sys.argv[2:]))
