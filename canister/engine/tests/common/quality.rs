@@ -45,7 +45,11 @@ pub fn measure(folder: &Path, text: &str) -> Vec<Quality> {
         Quality {
             precision,
             positions: choices.len(),
-            agreeing: choices.iter().zip(&reference).filter(|(a, b)| a == b).count(),
+            agreeing: choices
+                .iter()
+                .zip(&reference)
+                .filter(|(a, b)| a == b)
+                .count(),
             perplexity,
         }
     };
