@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler
 from icgpt.principal import MANAGEMENT, from_text, to_text
 from icgpt.replica import rejects
 from icgpt.replica.certification import cbor
+from icgpt.replica.dashboard import PAGE, Dashboard
 from icgpt.replica.gateway import Gateway, GatewayError
 from icgpt.replica.history import FINAL
 from icgpt.replica.ingress import Request, RequestError, hash_map, parse
@@ -80,7 +81,7 @@ class Server:
             app.router.add_post(f"/api/{version}/canister/{{id}}/query", self.query)
             app.router.add_post(f"/api/{version}/canister/{{id}}/read_state", self.read_state)
             app.router.add_post(f"/api/{version}/subnet/{{id}}/read_state", self.read_subnet)
-        app.router.add_get("/_/messages", self.messages)
+        Dashboard(subnet).add_routes(app)
         app.router.add_route("*", "/{path:.*}", self.page)
         return app
 
@@ -237,6 +238,8 @@ class Server:
             raise RuntimeError("the server has no subnet yet")
         try:
             canister, raw = gateway.canister_of(http)
+            if canister is None and http.path == "/" and http.method == "GET":
+                raise web.HTTPFound(PAGE)
             if canister is None:
                 raise GatewayError(404, "No such page here; a canister's has its id in the host.")
             return await gateway.page(http, canister, raw)
@@ -257,27 +260,6 @@ class Server:
         if entry is None or entry.reject is not None:
             raise RejectError(entry.reject if entry and entry.reject else rejects.not_let_in())
         return entry.reply
-
-    async def messages(self, http: web.Request) -> web.Response:
-        """List the users' last messages with the instructions that they took."""
-        try:
-            last = int(http.query.get("last", "20"))
-        except ValueError as error:
-            raise RequestError(400, "`last` is a number of messages") from error
-        records = [
-            {
-                "request_id": record.request_id.hex(),
-                "canister": to_text(record.canister),
-                "method": record.method,
-                "received": record.received,
-                "status": record.status,
-                "instructions": record.instructions,
-                "page_instructions": record.page_instructions,
-                "messages": record.messages,
-            }
-            for record in self.subnet.messages(last)
-        ]
-        return web.json_response(records)
 
 
 def _effective_id(http: web.Request) -> bytes:
@@ -317,6 +299,7 @@ async def _finish_response(request: web.Request, handler: Handler) -> web.Stream
     except web.HTTPException as error:
         error.headers.update(_CORS)
         raise
-    for name, value in _CORS.items():
-        response.headers.setdefault(name, value)
+    if not request.path.startswith("/_/"):  # which tells of this machine
+        for name, value in _CORS.items():
+            response.headers.setdefault(name, value)
     return response
