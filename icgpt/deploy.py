@@ -150,6 +150,15 @@ def deploy(
     return Deployment(known, created, action, digest, public, files)
 
 
+def new_canister(
+    agent: Agent, network: Network, wasm: bytes, argument: bytes = EMPTY_ARGUMENT
+) -> bytes:
+    """Creates a canister with any module in it; its id is returned and written down nowhere."""
+    canister = _create(agent, network, lambda text: None)
+    _install(agent, canister, wasm, hashlib.sha256(wasm).digest(), "install", argument)
+    return canister
+
+
 def _action(mode: Mode, installed: bytes | None, digest: bytes) -> str:
     if mode == "auto":
         if installed == digest:
@@ -196,14 +205,21 @@ def _stopped(agent: Agent, canister: bytes) -> Iterator[None]:
         _manage(agent, "start_canister", _ID, {"canister_id": canister}, canister)
 
 
-def _install(agent: Agent, canister: bytes, wasm: bytes, digest: bytes, action: str) -> None:
+def _install(
+    agent: Agent,
+    canister: bytes,
+    wasm: bytes,
+    digest: bytes,
+    action: str,
+    argument: bytes = EMPTY_ARGUMENT,
+) -> None:
     mode = {action: None}
     if len(wasm) <= ONE_MESSAGE_BYTES:
         value = {
             "mode": mode,
             "canister_id": canister,
             "wasm_module": wasm,
-            "arg": EMPTY_ARGUMENT,
+            "arg": argument,
         }
         _manage(agent, "install_code", _INSTALL, value, canister)
         return
@@ -219,7 +235,7 @@ def _install(agent: Agent, canister: bytes, wasm: bytes, digest: bytes, action: 
         "target_canister": canister,
         "chunk_hashes_list": hashes,
         "wasm_module_hash": digest,
-        "arg": EMPTY_ARGUMENT,
+        "arg": argument,
     }
     _manage(agent, "install_chunked_code", _INSTALL_CHUNKED, value, canister)
     _manage(agent, "clear_chunk_store", _ID, {"canister_id": canister}, canister)
