@@ -32,6 +32,7 @@
 
 mod attention;
 mod batch;
+mod block;
 mod cache;
 mod checkpoint;
 mod config;
@@ -40,10 +41,12 @@ mod family;
 mod gelu;
 mod generation;
 mod integers;
+mod kernel;
 mod linear;
 mod load;
 mod model;
 mod norm;
+mod packing;
 mod pass;
 mod plan;
 mod quantised;

@@ -8,7 +8,7 @@
 use crate::attention::softmax;
 use crate::cache::{BLOCK, Blocks};
 use crate::integers::{Pair, round};
-use crate::quantised::{multiply, passes};
+use crate::kernel::{multiply, passes};
 use crate::simd::{F32x4, floats, floats_mut, padded, zeros};
 
 /// The largest magnitudes of rounded numbers, and what those they meet may sum up to.

@@ -9,8 +9,9 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use crate::linear::{Linear, pack_inputs, pack_outputs, packed_len};
+use crate::packing::Packing;
 use crate::plan::{Layout, PANEL, Part};
-use crate::quantised::{Activations, Packing, Quantised};
+use crate::quantised::{Activations, Quantised};
 use crate::simd::{F32x4, padded};
 
 /// How weights are held and multiplied.
@@ -124,7 +125,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    fn round(self) -> &'a Activations {
+    fn round(self) -> &'a mut Activations {
         self.rounded.set(self.floats, self.rows);
         self.rounded
     }
@@ -216,7 +217,7 @@ impl Packed {
     }
 }
 
-fn pack<W: crate::quantised::Weight>(
+fn pack<W: crate::kernel::Weight>(
     packing: &mut Packing<W>,
     layout: Layout,
     rows: &[f32],
