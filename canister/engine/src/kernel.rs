@@ -1,10 +1,12 @@
-//! Products of integer weights with one row: the kernel of decoding and of attention.
+//! Products of integer weights with one, four or eight rows: the kernels of decoding and attention.
 //!
 //! Outputs lie four by four, inputs in pairs, `[4 outputs][2 inputs]` being the eight lanes of one
 //! product, so that no horizontal sum is needed. Inputs are cut into passes of 768, 256, 64 and 8:
 //! `[pass][groups of outputs][pairs of the pass]`. In a pass the splatted pairs stay in locals while
 //! the weights stream by in one unrolled chain of 5 metered instructions for 8 products; its sum is
-//! exact in 32 bits and is added up in f32 over the passes. `block` does the same for several rows.
+//! exact in 32 bits and is added up in f32 over the passes. Of several rows only the first loads the
+//! weights; the others find them in locals, at 4 instructions for 8 products. A row's result is the
+//! same to the bit with any number of rows, those of `block` included.
 
 use crate::integers::{I16x8, I32x4, Pair};
 use crate::simd::{F32x4, padded};
@@ -65,33 +67,61 @@ pub fn multiply<W: Weight>(
     before: Option<&[F32x4]>,
     out: &mut [F32x4],
 ) {
-    let groups = weights.len() / x.len();
-    for (start, width) in passes(x.len() * 2) {
+    multiply_rows([x], [unit], weights, scales, before, [out]);
+}
+
+/// The same for rows of one length: 1, 4 or 8 of them.
+pub fn multiply_rows<W: Weight, const ROWS: usize>(
+    x: [&[Pair]; ROWS],
+    units: [f32; ROWS],
+    weights: &[[W; 8]],
+    scales: &[F32x4],
+    before: Option<&[F32x4]>,
+    mut outs: [&mut [F32x4]; ROWS],
+) {
+    let pairs = x[0].len();
+    let groups = weights.len() / pairs;
+    for (start, width) in passes(pairs * 2) {
         let weights = &weights[start / 2 * groups..][..width / 2 * groups];
-        let x = &x[start / 2..][..width / 2];
+        let x = x.map(|x| &x[start / 2..][..width / 2]);
+        let pass = Pass {
+            x: &x,
+            units: &units,
+            weights,
+            scales,
+        };
         match before {
-            Some(before) if start == 0 => {
-                run_pass::<W, true>(x, unit, weights, scales, before, out);
-            }
-            _ => run_pass::<W, false>(x, unit, weights, scales, scales, out),
+            Some(before) if start == 0 => pass.run::<true>(before, &mut outs),
+            _ => pass.run::<false>(scales, &mut outs),
         }
     }
 }
 
-/// One pass. `before` is read only when it is the `FIRST`.
-fn run_pass<W: Weight, const FIRST: bool>(
-    x: &[Pair],
-    unit: f32,
-    weights: &[[W; 8]],
-    scales: &[F32x4],
-    before: &[F32x4],
-    out: &mut [F32x4],
-) {
-    match x.len() * 2 {
-        768 => accumulate_768::<W, FIRST>(x, unit, weights, scales, before, out),
-        256 => accumulate_256::<W, FIRST>(x, unit, weights, scales, before, out),
-        64 => accumulate_64::<W, FIRST>(x, unit, weights, scales, before, out),
-        _ => accumulate_8::<W, FIRST>(x, unit, weights, scales, before, out),
+/// What goes into one pass.
+struct Pass<'a, W> {
+    x: &'a [&'a [Pair]],
+    units: &'a [f32],
+    weights: &'a [[W; 8]],
+    scales: &'a [F32x4],
+}
+
+impl<W: Weight> Pass<'_, W> {
+    /// `before` is read only when the pass is the `FIRST`.
+    fn run<const FIRST: bool>(self, before: &[F32x4], outs: &mut [&mut [F32x4]]) {
+        match (outs.len(), self.x[0].len()) {
+            (1, 384) => row_pairs_384::<W, FIRST>(self, before, outs),
+            (1, 128) => row_pairs_128::<W, FIRST>(self, before, outs),
+            (1, 32) => row_pairs_32::<W, FIRST>(self, before, outs),
+            (1, _) => row_pairs_4::<W, FIRST>(self, before, outs),
+            (4, 384) => rows_4_pairs_384::<W, FIRST>(self, before, outs),
+            (4, 128) => rows_4_pairs_128::<W, FIRST>(self, before, outs),
+            (4, 32) => rows_4_pairs_32::<W, FIRST>(self, before, outs),
+            (4, _) => rows_4_pairs_4::<W, FIRST>(self, before, outs),
+            (_, 384) => rows_8_pairs_384::<W, FIRST>(self, before, outs),
+            (_, 128) => rows_8_pairs_128::<W, FIRST>(self, before, outs),
+            (_, 32) => rows_8_pairs_32::<W, FIRST>(self, before, outs),
+            (_, _) => rows_8_pairs_4::<W, FIRST>(self, before, outs),
+        }
     }
 }
 
@@ -109,6 +139,7 @@ pub fn passes(n_in: usize) -> impl Iterator<Item = (usize, usize)> {
 /// kernel's numbers must become locals and immediate offsets; as a loop elsewhere.
 #[cfg(target_arch = "wasm32")]
 macro_rules! each {
+    (0, $from:expr, $i:ident, $do:expr) => {};
     (1, $from:expr, $i:ident, $do:expr) => {{
         let $i = $from;
         $do;
@@ -169,38 +200,70 @@ macro_rules! each {
 }
 pub(crate) use each;
 
-/// Defines `out[g] = before[g] + unit · scales[g] · Σ_k weights[g][k] · x[k]` for one pass, unrolled. Kept out
-/// of line, so that its locals are set up only where they are needed.
+/// Defines `out[g] = before[g] + unit · scales[g] · Σ_k weights[g][k] · x[k]` for one pass and some
+/// rows, unrolled. Kept out of line, so that its locals are set up only where they are needed.
 macro_rules! pass_kernel {
-    ($name:ident, $pairs:tt) => {
+    ($name:ident, $rows:tt, $others:tt, $pairs:tt) => {
         #[inline(never)]
         fn $name<W: Weight, const FIRST: bool>(
-            x: &[Pair],
-            unit: f32,
-            weights: &[[W; 8]],
-            scales: &[F32x4],
+            pass: Pass<W>,
             before: &[F32x4],
-            out: &mut [F32x4],
+            outs: &mut [&mut [F32x4]],
         ) {
-            let Some(x) = x.first_chunk::<$pairs>() else {
+            let (Some(outs), Some(x), Some(units)) = (
+                outs.first_chunk_mut::<$rows>(),
+                pass.x.first_chunk::<$rows>(),
+                pass.units.first_chunk::<$rows>(),
+            ) else {
                 return;
             };
-            let mut held = [I16x8::splat([0, 0]); $pairs];
-            each!($pairs, 0, i, held[i] = I16x8::splat(x[i]));
-            let unit = F32x4::splat(unit);
-            let (weights, _) = weights.as_chunks::<$pairs>();
-            let starts = scales.iter().zip(before);
-            for ((w, (&scale, &before)), out) in weights.iter().zip(starts).zip(out) {
+            let mut held = [I16x8::splat([0, 0]); $rows * $pairs];
+            each!($rows, 0, row, {
+                let Some(x) = x[row].first_chunk::<$pairs>() else {
+                    return;
+                };
+                each!($pairs, 0, i, held[row * $pairs + i] = I16x8::splat(x[i]));
+            });
+            let units = units.map(F32x4::splat);
+            // Equal lengths, so that one check of the index does for all.
+            let groups = outs[0].len();
+            let outs = outs.each_mut().map(|out| &mut out[..groups]);
+            let weights = &pass.weights.as_chunks::<$pairs>().0[..groups];
+            let (scales, before) = (&pass.scales[..groups], &before[..groups]);
+            for g in 0..groups {
+                let (w, scale) = (&weights[g], scales[g]);
+                let mut loaded = [I16x8::splat([0, 0]); $pairs];
                 let mut sum = I32x4::zero();
-                each!($pairs, 0, i, sum = sum + W::widen(&w[i]).dot(held[i]));
-                let before = if FIRST { before } else { *out };
-                *out = before + sum.to_f32() * scale * unit;
+                each!($pairs, 0, i, {
+                    loaded[i] = W::widen(&w[i]);
+                    sum = sum + loaded[i].dot(held[i]);
+                });
+                let start = |out: F32x4| if FIRST { before[g] } else { out };
+                outs[0][g] = start(outs[0][g]) + sum.to_f32() * scale * units[0];
+                each!($others, 1, row, {
+                    let mut sum = I32x4::zero();
+                    each!(
+                        $pairs,
+                        0,
+                        i,
+                        sum = sum + loaded[i].dot(held[row * $pairs + i])
+                    );
+                    outs[row][g] = start(outs[row][g]) + sum.to_f32() * scale * units[row];
+                });
             }
         }
     };
 }
 
-pass_kernel!(accumulate_768, 384);
-pass_kernel!(accumulate_256, 128);
-pass_kernel!(accumulate_64, 32);
-pass_kernel!(accumulate_8, 4);
+pass_kernel!(row_pairs_384, 1, 0, 384);
+pass_kernel!(row_pairs_128, 1, 0, 128);
+pass_kernel!(row_pairs_32, 1, 0, 32);
+pass_kernel!(row_pairs_4, 1, 0, 4);
+pass_kernel!(rows_4_pairs_384, 4, 3, 384);
+pass_kernel!(rows_4_pairs_128, 4, 3, 128);
+pass_kernel!(rows_4_pairs_32, 4, 3, 32);
+pass_kernel!(rows_4_pairs_4, 4, 3, 4);
+pass_kernel!(rows_8_pairs_384, 8, 7, 384);
+pass_kernel!(rows_8_pairs_128, 8, 7, 128);
+pass_kernel!(rows_8_pairs_32, 8, 7, 32);
+pass_kernel!(rows_8_pairs_4, 8, 7, 4);

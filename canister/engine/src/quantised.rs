@@ -6,7 +6,7 @@
 
 use crate::block;
 use crate::integers::{I32x4, Pair, round};
-use crate::kernel::{Weight, multiply, passes};
+use crate::kernel::{Weight, multiply_rows, passes};
 use crate::simd::{F32x4, floats, padded};
 
 /// The largest magnitude of a rounded activation.
@@ -31,6 +31,14 @@ impl Activations {
         for (x, into) in x.chunks(width).zip(self.values.chunks_mut(width)) {
             self.units.push(round_row(x, into));
         }
+    }
+
+    fn row(&self, row: usize) -> &[Pair] {
+        let width = self.values.len() / self.units.len();
+        self.values[row * width..][..width]
+            .as_flattened()
+            .as_chunks()
+            .0
     }
 }
 
@@ -87,35 +95,66 @@ impl<W: Weight> Quantised<W> {
     }
 
     /// out = before + W·x for each row; without `before` it is added to what is in `out`.
+    ///
+    /// Rows are cheapest in blocks and in eights; a block with two rows to spare still pays.
     fn multiply(&self, x: &mut Activations, before: Option<&[F32x4]>, out: &mut [F32x4]) {
-        let Activations {
-            values,
-            units,
-            sums,
-        } = x;
-        let (width, count) = (values.len() / units.len(), units.len());
-        let row = |row: usize| -> &[Pair] {
-            let row = &values[row * width..][..width];
-            row.as_flattened().as_chunks().0
-        };
-        let mut outs = out.chunks_mut(padded(self.n_out) / 4);
-        let (weights, scales) = (&self.weights[..], &self.scales[..]);
-        let mut done = 0;
-        while done < count {
-            let rows = block::rows_of(count - done);
-            let end = count.min(done + rows);
-            let (units, outs) = (&units[done..end], outs.by_ref().take(end - done));
-            if rows == 1 {
-                for (unit, out) in units.iter().zip(outs) {
-                    multiply(row(done), *unit, weights, scales, before, out);
-                }
-            } else {
-                // A kernel with rows to spare takes the last one several times.
-                let x: Vec<_> = (done..done + rows).map(|i| row(i.min(end - 1))).collect();
-                block::multiply(&x, units, weights, scales, before, outs, sums);
+        let outs = padded(self.n_out) / 4;
+        let (mut out, mut done) = (out, 0);
+        while done < x.units.len() {
+            let left = x.units.len() - done;
+            let taken = match left {
+                30.. => left.min(block::ROWS),
+                8.. => 8,
+                4.. => 4,
+                _ => 1,
+            };
+            let (these, rest) = out.split_at_mut(taken * outs);
+            match taken {
+                1 => self.multiply_rows::<1>(x, done, before, these),
+                4 => self.multiply_rows::<4>(x, done, before, these),
+                8 => self.multiply_rows::<8>(x, done, before, these),
+                _ => self.multiply_block(x, done, before, these),
             }
-            done = end;
+            (out, done) = (rest, done + taken);
         }
+    }
+
+    fn multiply_rows<const ROWS: usize>(
+        &self,
+        x: &Activations,
+        first: usize,
+        before: Option<&[F32x4]>,
+        out: &mut [F32x4],
+    ) {
+        let rows = std::array::from_fn::<_, ROWS, _>(|i| x.row(first + i));
+        let units = std::array::from_fn(|i| x.units[first + i]);
+        let mut outs = out.chunks_mut(padded(self.n_out) / 4);
+        let outs = std::array::from_fn(|_| outs.next().unwrap_or_default());
+        multiply_rows(rows, units, &self.weights, &self.scales, before, outs);
+    }
+
+    fn multiply_block(
+        &self,
+        x: &mut Activations,
+        first: usize,
+        before: Option<&[F32x4]>,
+        out: &mut [F32x4],
+    ) {
+        let mut sums = std::mem::take(&mut x.sums);
+        let last = x.units.len() - 1;
+        let rows = std::array::from_fn(|i| x.row(last.min(first + i)));
+        let units = &x.units[first..];
+        let outs = out.chunks_mut(padded(self.n_out) / 4);
+        block::multiply(
+            &rows,
+            units,
+            &self.weights,
+            &self.scales,
+            before,
+            outs,
+            &mut sums,
+        );
+        x.sums = sums;
     }
 
     /// The weights of one pass, in eights.
@@ -270,6 +309,45 @@ mod tests {
         }
         check::<i8>();
         check::<i16>();
+    }
+
+    /// Whatever rows share a kernel, each gets the bits that it gets alone, in every width of pass.
+    #[test]
+    fn rows_together_are_as_rows_alone() {
+        fn check<W: Weight>(n_in: usize, n_out: usize) {
+            let [matrix, _] = pack::<W>(n_in, n_out, |k, o| noise(k * n_out + o));
+            let mut bias = zeros(n_out);
+            (0..n_out).for_each(|o| floats_mut(&mut bias)[o] = noise(777 + o));
+            let matrix = matrix.with_bias(bias);
+            let (width, outs) = (padded(n_in) / 4, padded(n_out) / 4);
+            let mut x = vec![F32x4::zero(); 70 * width];
+            for (row, x) in x.chunks_mut(width).enumerate() {
+                (0..n_in).for_each(|k| floats_mut(x)[k] = noise(row * 10_007 + k) * row as f32);
+            }
+            let mut activations = Activations::default();
+            let mut alone = vec![F32x4::splat(1.0); 70 * outs];
+            for (x, out) in x.chunks(width).zip(alone.chunks_mut(outs)) {
+                activations.set(x, 1);
+                matrix.apply(&mut activations, out);
+                matrix.add_to(&mut activations, out);
+            }
+            for rows in [2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 29, 30, 31, 32, 33, 62, 70] {
+                let mut together = vec![F32x4::splat(-3.0); rows * outs];
+                activations.set(&x[..rows * width], rows);
+                matrix.apply(&mut activations, &mut together);
+                matrix.add_to(&mut activations, &mut together);
+                let bits = |v: &[F32x4]| floats(v).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert_eq!(
+                    bits(&together),
+                    bits(&alone[..rows * outs]),
+                    "{n_in}x{n_out}, {rows} rows"
+                );
+            }
+        }
+        for (n_in, n_out) in [(5, 3), (72, 9), (256, 40), (840, 12), (1100, 7), (64, 1100)] {
+            check::<i8>(n_in, n_out);
+            check::<i16>(n_in, n_out);
+        }
     }
 
     #[test]
