@@ -47,8 +47,9 @@ pub fn multiply<'a, W: Weight>(
                 let (scales, out) = (&scales[panel.clone()], &mut out[panel.clone()]);
                 finish(row, sums, unit, scales, before, out);
             }
-            for sums in sums.as_chunks_mut::<ROWS>().0 {
-                sums[units.len()..].fill(I32x4::zero());
+            if units.len() < ROWS {
+                let groups = sums.as_chunks_mut::<ROWS>().0.iter_mut();
+                groups.for_each(|sums| sums[units.len()..].fill(I32x4::zero()));
             }
         }
     }

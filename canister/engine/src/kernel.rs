@@ -90,9 +90,20 @@ pub fn multiply_rows<W: Weight, const ROWS: usize>(
             weights,
             scales,
         };
-        match before {
-            Some(before) if start == 0 => pass.run::<true>(before, &mut outs),
-            _ => pass.run::<false>(scales, &mut outs),
+        let before = before.filter(|_| start == 0);
+        match (ROWS, width / 2) {
+            (1, 384) => row_pairs_384(&pass, before, &mut outs),
+            (1, 128) => row_pairs_128(&pass, before, &mut outs),
+            (1, 32) => row_pairs_32(&pass, before, &mut outs),
+            (1, _) => row_pairs_4(&pass, before, &mut outs),
+            (4, 384) => rows_4_pairs_384(&pass, before, &mut outs),
+            (4, 128) => rows_4_pairs_128(&pass, before, &mut outs),
+            (4, 32) => rows_4_pairs_32(&pass, before, &mut outs),
+            (4, _) => rows_4_pairs_4(&pass, before, &mut outs),
+            (_, 384) => rows_8_pairs_384(&pass, before, &mut outs),
+            (_, 128) => rows_8_pairs_128(&pass, before, &mut outs),
+            (_, 32) => rows_8_pairs_32(&pass, before, &mut outs),
+            (_, _) => rows_8_pairs_4(&pass, before, &mut outs),
         }
     }
 }
@@ -103,26 +114,6 @@ struct Pass<'a, W> {
     units: &'a [f32],
     weights: &'a [[W; 8]],
     scales: &'a [F32x4],
-}
-
-impl<W: Weight> Pass<'_, W> {
-    /// `before` is read only when the pass is the `FIRST`.
-    fn run<const FIRST: bool>(self, before: &[F32x4], outs: &mut [&mut [F32x4]]) {
-        match (outs.len(), self.x[0].len()) {
-            (1, 384) => row_pairs_384::<W, FIRST>(self, before, outs),
-            (1, 128) => row_pairs_128::<W, FIRST>(self, before, outs),
-            (1, 32) => row_pairs_32::<W, FIRST>(self, before, outs),
-            (1, _) => row_pairs_4::<W, FIRST>(self, before, outs),
-            (4, 384) => rows_4_pairs_384::<W, FIRST>(self, before, outs),
-            (4, 128) => rows_4_pairs_128::<W, FIRST>(self, before, outs),
-            (4, 32) => rows_4_pairs_32::<W, FIRST>(self, before, outs),
-            (4, _) => rows_4_pairs_4::<W, FIRST>(self, before, outs),
-            (_, 384) => rows_8_pairs_384::<W, FIRST>(self, before, outs),
-            (_, 128) => rows_8_pairs_128::<W, FIRST>(self, before, outs),
-            (_, 32) => rows_8_pairs_32::<W, FIRST>(self, before, outs),
-            (_, _) => rows_8_pairs_4::<W, FIRST>(self, before, outs),
-        }
-    }
 }
 
 /// First input and width of each pass over `n_in` inputs.
@@ -205,11 +196,7 @@ pub(crate) use each;
 macro_rules! pass_kernel {
     ($name:ident, $rows:tt, $others:tt, $pairs:tt) => {
         #[inline(never)]
-        fn $name<W: Weight, const FIRST: bool>(
-            pass: Pass<W>,
-            before: &[F32x4],
-            outs: &mut [&mut [F32x4]],
-        ) {
+        fn $name<W: Weight>(pass: &Pass<W>, before: Option<&[F32x4]>, outs: &mut [&mut [F32x4]]) {
             let (Some(outs), Some(x), Some(units)) = (
                 outs.first_chunk_mut::<$rows>(),
                 pass.x.first_chunk::<$rows>(),
@@ -229,7 +216,8 @@ macro_rules! pass_kernel {
             let groups = outs[0].len();
             let outs = outs.each_mut().map(|out| &mut out[..groups]);
             let weights = &pass.weights.as_chunks::<$pairs>().0[..groups];
-            let (scales, before) = (&pass.scales[..groups], &before[..groups]);
+            let scales = &pass.scales[..groups];
+            let (first, before) = (before.is_some(), &before.unwrap_or(scales)[..groups]);
             for g in 0..groups {
                 let (w, scale) = (&weights[g], scales[g]);
                 let mut loaded = [I16x8::splat([0, 0]); $pairs];
@@ -238,7 +226,7 @@ macro_rules! pass_kernel {
                     loaded[i] = W::widen(&w[i]);
                     sum = sum + loaded[i].dot(held[i]);
                 });
-                let start = |out: F32x4| if FIRST { before[g] } else { out };
+                let start = |out: F32x4| if first { before[g] } else { out };
                 outs[0][g] = start(outs[0][g]) + sum.to_f32() * scale * units[0];
                 each!($others, 1, row, {
                     let mut sum = I32x4::zero();

@@ -141,9 +141,10 @@ impl<W: Weight> Quantised<W> {
         out: &mut [F32x4],
     ) {
         let mut sums = std::mem::take(&mut x.sums);
-        let last = x.units.len() - 1;
-        let rows = std::array::from_fn(|i| x.row(last.min(first + i)));
-        let units = &x.units[first..];
+        let end = x.units.len().min(first + block::ROWS);
+        // Rows to spare repeat the last one.
+        let rows = std::array::from_fn(|i| x.row((first + i).min(end - 1)));
+        let units = &x.units[first..end];
         let outs = out.chunks_mut(padded(self.n_out) / 4);
         block::multiply(
             &rows,
