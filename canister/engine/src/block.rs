@@ -103,6 +103,10 @@ fn kernel<W: Weight>(pairs: usize) -> (usize, Kernel<W>) {
 /// lies `stride` eights behind it.
 macro_rules! block_kernel {
     ($name:ident, $pairs:tt) => {
+        #[allow(
+            clippy::large_stack_arrays,
+            reason = "under WebAssembly the array becomes locals"
+        )]
         #[inline(never)]
         fn $name<W: Weight>(
             x: &[&[Pair]; ROWS],

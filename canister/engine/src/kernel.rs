@@ -184,7 +184,7 @@ macro_rules! each {
 #[cfg(not(target_arch = "wasm32"))]
 macro_rules! each {
     ($times:tt, $from:expr, $i:ident, $do:expr) => {
-        for $i in $from..$from + $times {
+        for $i in ($from..).take($times) {
             $do;
         }
     };
