@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from icgpt.principal import to_text
+from icgpt.replica.gateway import LOOPBACK
 from icgpt.replica.ingress import RequestError
 from icgpt.replica.routing import Hosted
 from icgpt.replica.subnet import Subnet
@@ -38,13 +39,15 @@ class Dashboard:
         app.router.add_get("/_/canisters", self.canisters)
         app.router.add_get("/_/messages", self.messages)
 
-    async def page(self, _http: web.Request) -> web.Response:
+    async def page(self, http: web.Request) -> web.Response:
         """Give the page."""
+        _check_host(http)
         headers = {"Content-Security-Policy": _POLICY}
         return web.Response(text=_FILE.read_text(), content_type="text/html", headers=headers)
 
-    async def canisters(self, _http: web.Request) -> web.Response:
+    async def canisters(self, http: web.Request) -> web.Response:
         """List the canisters."""
+        _check_host(http)
         hosted = list(self._subnet.router.hosted.values())
         document = {
             "subnet": to_text(self._subnet.subnet_id),
@@ -55,6 +58,7 @@ class Dashboard:
 
     async def messages(self, http: web.Request) -> web.Response:
         """List the users' last messages with the instructions that they took."""
+        _check_host(http)
         try:
             last = int(http.query.get("last", "20"))
         except ValueError as error:
@@ -73,6 +77,14 @@ class Dashboard:
             for record in self._subnet.messages(last)
         ]
         return web.json_response(records)
+
+
+def _check_host(http: web.Request) -> None:
+    """Refuse names that somebody else's server may have given to this machine."""
+    host = http.host.lower()
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    if name not in LOOPBACK and not name.endswith(".localhost"):
+        raise RequestError(403, "This page is for this machine alone.")
 
 
 def _described(hosted: Hosted) -> dict[str, Any]:

@@ -9,8 +9,10 @@ See https://internetcomputer.org/docs/references/http-gateway-protocol-spec.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -42,6 +44,7 @@ from icgpt.replica.rejects import RejectError
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 MAX_STREAM = 64 << 20  # bytes of a response that comes in pieces
 EXPIRY = 240 * 10**9
+_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
 _NOT_PASSED_ON = frozenset(
     ("connection", "content-length", "date", "keep-alive", "server", "transfer-encoding")
 )
@@ -139,7 +142,7 @@ class Gateway:
             await http.read(),
         )
         try:
-            response = await self._ask(request, canister, raw)
+            response = await self._whole(request, canister, raw)
         except RejectError as error:
             raise _rejected(error.reject) from error
         except CandidError as error:
@@ -154,6 +157,25 @@ class Gateway:
                 answer.headers.add(key, _clean(value))
         answer.headers["x-ic-canister-id"] = to_text(canister)
         return answer
+
+    async def _whole(self, request: HttpRequest, canister: bytes, raw: bool) -> HttpResponse:
+        """Return the response; where it comes in ranges nobody asked for, all of them together."""
+        response = await self._ask(request, canister, raw)
+        if response.status != 206 or any(key == "range" for key, _ in request.headers):
+            return response
+        start, total = _range(response)
+        if start != 0:
+            raise GatewayError(502, "The response begins in the middle.")
+        body = response.body
+        while len(body) < total:
+            headers = (*request.headers, ("range", f"bytes={len(body)}-"))
+            further = await self._ask(replace(request, headers=headers), canister, raw)
+            same = further.header("etag") == response.header("etag")
+            if further.status != 206 or not same or _range(further) != (len(body), total):
+                raise GatewayError(502, "The ranges of the response do not fit together.")
+            body += further.body
+        kept = [pair for pair in response.headers if pair[0].lower() != "content-range"]
+        return HttpResponse(200, tuple(kept), body)
 
     async def _ask(self, request: HttpRequest, canister: bytes, raw: bool) -> HttpResponse:
         url = request.path + (f"?{request.query}" if request.query else "")
@@ -208,6 +230,19 @@ def _principal(text: str) -> bytes:
         return from_text(text)
     except ValueError as error:
         raise GatewayError(400, f"{text[:63]} is no canister id.") from error
+
+
+def _range(response: HttpResponse) -> tuple[int, int]:
+    """Return where a partial response begins, and how long the whole one is."""
+    found = _RANGE.fullmatch(response.header("content-range") or "")
+    if found is None:
+        raise GatewayError(502, "The response is partial, and does not say which part it is.")
+    start, end, total = map(int, found.groups())
+    if end - start + 1 != len(response.body) or not response.body or total > MAX_STREAM:
+        raise GatewayError(
+            502, f"A range of a length that can't be, or of over {MAX_STREAM} bytes."
+        )
+    return start, total
 
 
 def _clean(value: str) -> str:

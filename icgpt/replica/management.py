@@ -466,6 +466,17 @@ class Management:
                 raise RejectError(rejects.only_controllers(subject, method_name))
         return subject
 
+    def query_subject(self, method_name: str, arg: bytes) -> bytes:
+        """Return the canister that a user's query is about; the management canister if none."""
+        method = METHODS.get(method_name)
+        if method is None or not method.subject:
+            return MANAGEMENT
+        try:
+            subject: bytes = decode_argument(method, arg)[method.subject]
+        except RejectError:
+            return MANAGEMENT  # the query itself tells what is wrong with the argument
+        return subject
+
     def query(self, sender: bytes, method_name: str, arg: bytes) -> bytes:
         """Answer a user's query: for the log or the status of a canister."""
         method = METHODS.get(method_name)

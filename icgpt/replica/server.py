@@ -133,14 +133,7 @@ class Server:
         if self.subnet.history.get(request.id) is not None:
             return request
         subject = self.subnet.check(request)
-        # Clients that know of no effective ids use the management canister's own.
-        expected = {subject, MANAGEMENT} if request.canister_id == MANAGEMENT else {subject}
-        if subject != MANAGEMENT and effective not in expected:
-            text = (
-                f"Specified CanisterId {to_text(subject)} does not match effective canister id "
-                f"in URL {to_text(effective)}"
-            )
-            raise RequestError(400, text)
+        _check_effective(effective, subject, request)
         await self._let_in(request, subject)
         return request
 
@@ -193,12 +186,10 @@ class Server:
         """Run a query and sign what it gave."""
         effective = _effective_id(http)
         request = self._parse(await http.read(), "query")
-        if request.canister_id not in (effective, MANAGEMENT):
-            text = (
-                f"Specified CanisterId {to_text(request.canister_id)} does not match effective "
-                f"canister id in URL {to_text(effective)}"
-            )
-            raise RequestError(400, text)
+        subject = request.canister_id
+        if subject == MANAGEMENT:
+            subject = self.subnet.management.query_subject(request.method, request.arg)
+        _check_effective(effective, subject, request)
         question = self.subnet.ask(Kind.QUERY, request)
         answer = await asyncio.wrap_future(question)
         if answer.reject is None:
@@ -267,6 +258,18 @@ def _effective_id(http: web.Request) -> bytes:
         return from_text(http.match_info["id"])
     except ValueError as error:
         raise RequestError(400, f"Invalid principal in URL: {error}") from error
+
+
+def _check_effective(effective: bytes, subject: bytes, request: Request) -> None:
+    """Raise unless the URL names the canister that the request is about, where it is about one."""
+    # Clients that know of no effective ids use the management canister's own.
+    expected = {subject, MANAGEMENT} if request.canister_id == MANAGEMENT else {subject}
+    if subject != MANAGEMENT and effective not in expected:
+        text = (
+            f"Specified CanisterId {to_text(subject)} does not match effective canister id in "
+            f"URL {to_text(effective)}"
+        )
+        raise RequestError(400, text)
 
 
 def _reject(reject: Reject) -> dict[str, Any]:

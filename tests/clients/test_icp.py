@@ -75,14 +75,25 @@ def test_upgrade_snapshot_and_restore(icp: Icp) -> None:
     icp.run("canister", "stop", *ON, "model")
     snapshot = icp.run("canister", "snapshot", "create", *ON, "model", "-q").strip()
     assert snapshot in icp.run("canister", "snapshot", "list", *ON, "model")
+    icp.run("canister", "snapshot", "download", *ON, "model", snapshot, "-o", "downloaded")
+    uploaded = icp.run("canister", "snapshot", "upload", *ON, "model", "-i", "downloaded", "-q")
     icp.run("canister", "start", *ON, "model")
     icp.run("deploy", *ON, "--mode", "reinstall", "--yes")
     assert "Err" in icp.run(*answering)  # the model is gone
     icp.run("canister", "stop", *ON, "model")
-    icp.run("canister", "snapshot", "restore", *ON, "model", snapshot)
+    icp.run("canister", "snapshot", "restore", *ON, "model", uploaded.strip())
     icp.run("canister", "start", *ON, "model")
     assert icp.run(*answering) == before
     icp.run("canister", "snapshot", "delete", *ON, "model", snapshot)
+
+
+def test_by_way_of_the_proxy_canister(icp: Icp) -> None:
+    """A canister that icp has installed calls the management canister for it."""
+    status = json.loads(icp.run("network", "status", "managed", "--json"))
+    proxy = status["proxy_canister_principal"]
+    icp.run("canister", "settings", "update", *ON, "model", "--add-controller", proxy, "-f")
+    assert "Running" in icp.run("canister", "status", *ON, "model", "--proxy", proxy)
+    icp.run("canister", "settings", "update", *ON, "model", "--remove-controller", proxy, "-f")
 
 
 def test_tokens(icp: Icp) -> None:

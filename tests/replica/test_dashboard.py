@@ -56,3 +56,5 @@ def test_other_origins_may_not_read_it(raw: Raw, http: requests.Session) -> None
     for path in ("/_/dashboard", "/_/canisters", "/_/messages"):
         response = http.get(raw.url + path, timeout=10)
         assert "Access-Control-Allow-Origin" not in response.headers
+        foreign = http.get(raw.url + path, headers={"Host": "example.org"}, timeout=10)
+        assert foreign.status_code == 403

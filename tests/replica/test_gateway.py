@@ -6,6 +6,7 @@ that the published library of canisters has in its own tests.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import hashlib
@@ -411,6 +412,53 @@ def test_streams(site: Site) -> None:
     assert site.get("/", host).status_code == 502
     site.raw.update(site.id, "set", streamed(site.raw.sender, b"first ", ("k", 7)))
     assert "at another canister" in site.get("/", host).text
+
+
+class Ranges:
+    """Stands in for a canister whose pages come in ranges of three bytes."""
+
+    def __init__(self, body: bytes = b"abcdefgh", **headers: str) -> None:
+        self.body = body
+        self.headers = headers
+        self.asked: list[str] = []
+
+    async def query(self, request: Any) -> bytes:
+        (value,) = decode(request.arg, [REQUEST])
+        asked = {pair[0]: pair[1] for pair in value["headers"]}.get("range", "bytes=0-")
+        self.asked.append(asked)
+        start = int(asked[6:-1])
+        part = self.body[start : start + 3]
+        headers = {
+            "content-range": f"bytes {start}-{start + len(part) - 1}/{len(self.body)}",
+            "etag": "one",
+            **self.headers,
+        }
+        pairs = [{0: key, 1: text} for key, text in headers.items()]
+        return encode([PLAIN], [{"status_code": 206, "headers": pairs, "body": part}])
+
+    def whole(self, *headers: tuple[str, str]) -> HttpResponse:
+        gate = Gateway(b"", self.query, self.query)
+        request = HttpRequest("GET", "/", "", headers)
+        return asyncio.run(gate._whole(request, bytes(10), True))
+
+
+def test_ranges_that_nobody_asked_for_are_put_together() -> None:
+    canister = Ranges()
+    response = canister.whole()
+    assert (response.status, response.body) == (200, b"abcdefgh")
+    assert response.header("content-range") is None
+    assert canister.asked == ["bytes=0-", "bytes=3-", "bytes=6-"]
+    # Whoever asks for a range gets that one.
+    response = Ranges().whole(("range", "bytes=3-"))
+    assert (response.status, response.body) == (206, b"def")
+
+
+@pytest.mark.parametrize(
+    "value", ["", "bytes 0-2", "bytes 3-5/8", "bytes 0-9/8", "bytes 0-2/99999999999"]
+)
+def test_ranges_that_do_not_fit_together(value: str) -> None:
+    with pytest.raises(gateway.GatewayError):
+        Ranges(**{"content-range": value}).whole()
 
 
 def test_canisters_without_pages(site: Site, canister: bytes) -> None:

@@ -250,6 +250,11 @@ def test_effective_canister_ids(raw: Raw, canister: bytes) -> None:
     content = raw.call_content(b"", "canister_status", argument)
     path = "v3/canister/ryjl3-tyaaa-aaaaa-aaaba-cai/call"
     assert raw.post(path, raw.envelope(content)).status_code == 400
+    fields = {"canister_id": b"", "method_name": "canister_status", "arg": argument}
+    content = raw.content("query", **fields)
+    for effective, status in ((canister, 200), (b"", 200), (raw.new(), 400)):
+        path = f"v2/canister/{to_text(effective)}/query"
+        assert raw.post(path, raw.envelope(content)).status_code == status
 
 
 @pytest.mark.parametrize("size", [(2 << 20) + 1, 5 << 20])
