@@ -9,7 +9,9 @@ are only reported, in the `Outcome`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -24,27 +26,21 @@ from icgpt.replica.instance import Instance
 from icgpt.replica.journal import HEAP, STABLE, Piece
 from icgpt.replica.loading import Loaded, load
 from icgpt.replica.messages import Environment, Kind, Message, Outcome
-from icgpt.replica.page_meter import PageMeter
+from icgpt.replica.reading import Reader, Shown
+from icgpt.replica.running import entry_of, keeps_writes, limit_of, meter, run
 from icgpt.replica.stable import StableMemory
 from icgpt.replica.system_api import SystemApi
 from icgpt.replica.wasm import InvalidModule
 
 __all__ = ["Canister", "InvalidModule"]
 
+KEPT_READERS = 2
 Mode = Literal["install", "reinstall", "upgrade"]
 # What to note down with a commit, so that after a crash its other effects can be had again.
 Seal = Callable[[Outcome], bytes]
 
-_METHODS = {
-    Kind.UPDATE: "update",
-    Kind.QUERY: "query",
-    Kind.COMPOSITE_QUERY: "composite_query",
-}
-_CALLBACKS = (Kind.REPLY_CALLBACK, Kind.REJECT_CALLBACK, Kind.CLEANUP)
-_INSTALLS = (Kind.START, Kind.INIT, Kind.PRE_UPGRADE, Kind.POST_UPGRADE)
 # Callbacks and the beginning of an upgrade have to get through even past the heap's limit.
 _LIMITED = (Kind.START, Kind.INIT, Kind.POST_UPGRADE, Kind.UPDATE, Kind.TIMER, Kind.HEARTBEAT)
-_UNDONE = (Kind.QUERY, Kind.COMPOSITE_QUERY, Kind.INSPECT)
 
 
 class _Code:
@@ -84,6 +80,10 @@ class Canister:
         self._api = SystemApi()
         self._binding: Binding | None = None
         self._code: _Code | None = None
+        self._gate = threading.RLock()  # held while what readers see is changed
+        self._shown: Shown | None = None
+        self._idle: list[Reader] = []
+        self._active: list[Reader] = []
         self._open()
 
     def _open(self) -> None:
@@ -95,6 +95,53 @@ class Canister:
             loaded = load(self._folder.read_module(), self._release)
             fd = self._folder.open("heap", record.module, record.heap_bytes)
             self._code = _Code(record.module, loaded, fd, record.heap_bytes)
+        self._show(self._code)
+
+    def _show(self, code: _Code | None) -> None:
+        """Let readers see the committed state."""
+        record = self._folder.record
+        with self._gate:
+            self._shown = None
+            if code is None:
+                return
+            self._shown = Shown(
+                code.number,
+                code.prepared,
+                code.module,
+                code.heap_fd,
+                record.heap_bytes,
+                record.globals,
+                self._stable_number,
+                self._stable.fd,
+                record.stable_pages,
+            )
+
+    @contextmanager
+    def reading(self) -> Iterator[Reader | None]:
+        """Give an instance for queries, at the committed state; None when there is no code.
+
+        For any thread.
+        """
+        reader = self._take_reader()
+        try:
+            yield reader
+        finally:
+            if reader is not None:
+                self._active.remove(reader)
+                reader.end()
+                if len(self._idle) < KEPT_READERS:
+                    self._idle.append(reader)
+                else:
+                    reader.close()
+
+    def _take_reader(self) -> Reader | None:
+        with self._gate:
+            if self._shown is None:
+                return None
+            reader = self._idle.pop() if self._idle else Reader(self._release)
+            reader.begin(self._shown)
+            self._active.append(reader)
+            return reader
 
     # -- what is installed ---------------------------------------------------------------------
 
@@ -148,13 +195,13 @@ class Canister:
         canister = message.environment.canister_id
         if code is None:
             return Outcome(trap=errors.no_module().reject(canister))
-        entry = self._entry(code, message)
+        entry = entry_of(code.prepared, message)
         if isinstance(entry, Outcome):
             return entry
         before = self._folder.record.globals
         try:
-            outcome = self._run(code, message, entry, self._limit(message.kind))
-            if outcome.trap is not None or message.kind in _UNDONE or not message.replicated:
+            outcome = self._run(code, message, entry, limit_of(self._release, message))
+            if outcome.trap is not None or not keeps_writes(message):
                 self._undo(code, before)
             else:
                 self._commit(code, seal(outcome) if seal is not None else b"")
@@ -164,70 +211,21 @@ class Canister:
             raise
         return outcome
 
-    def _entry(self, code: _Code, message: Message) -> str | Outcome:
-        """The export to run, or what comes of a message that runs none."""
-        kind = message.kind
-        if kind in _METHODS:
-            name = f"{kind.value} {message.method}"
-            if name not in code.prepared.exports:
-                trap = errors.no_method(_METHODS[kind], message.method)
-                return Outcome(trap=trap.reject(message.environment.canister_id))
-            return name
-        if kind in _CALLBACKS:
-            return ""
-        if kind.value in code.prepared.exports:
-            return kind.value
-        return Outcome(accepted=kind is Kind.INSPECT)
-
-    def _limit(self, kind: Kind) -> int:
-        limits = self._release.limits
-        if kind in (Kind.QUERY, Kind.COMPOSITE_QUERY):
-            return limits.query
-        return limits.inspect if kind is Kind.INSPECT else limits.update
-
-    def _most_stable(self, kind: Kind) -> int:
-        limits = self._release.limits
-        if kind in _UNDONE:
-            return limits.query_stable
-        return limits.install_stable if kind in _INSTALLS else limits.update_stable
-
     def _run(self, code: _Code, message: Message, entry: str, limit: int) -> Outcome:
         """Run one entry point; neither commits nor undoes."""
-        api = self._api
-        keeps_writes = message.kind not in _UNDONE and message.replicated
-        pages = PageMeter(
-            self._release.pages,
-            keeps_writes=keeps_writes,
-            most=self._most_stable(message.kind),
-            limits=self._release.limits,
-        )
-        api.begin(message, limit, pages)
-        outcome = api.outcome
-        try:
+
+        def live() -> Instance:
             instance = self._instance(code)
             if self._release.pages.heap_counts:
                 instance.heap.watch()
-            instance.set_counter(limit)
-            if entry:
-                instance.run(entry)
-            elif message.callback is not None:
-                instance.run_callback(message.callback)
-            api.charge(pages.heap(instance.heap) + pages.after())
-            api.settle()
-            if keeps_writes:
+            return instance
+
+        def check(instance: Instance) -> None:
+            if keeps_writes(message):
                 self._check_growth(code, instance, message)
-        except Trap as trap:
-            if trap.log:
-                api.log(trap.log.encode())
-            outcome = Outcome(logs=outcome.logs, trap=trap.reject(message.environment.canister_id))
-            if code.instance is not None:
-                api.waiting += pages.heap(code.instance.heap)
-        if code.instance is not None:
-            outcome.instructions = min(max(api.used(), 0), limit)
-            outcome.page_instructions = min(pages.charged, outcome.instructions)
-        if message.kind is Kind.QUERY and not api.answered and outcome.trap is None:
-            outcome.trap = errors.did_not_reply(message.environment.canister_id)
-        return outcome
+
+        pages = meter(self._release, message)
+        return run(self._api, live, message, entry, limit, pages, check)
 
     def _check_growth(self, code: _Code, instance: Instance, message: Message) -> None:
         """Raise a trap if the memories have become larger than they may or can be paid for."""
@@ -300,7 +298,9 @@ class Canister:
             if total.trap is None:
                 self._instance(new)  # which no step has made if there is none
                 self._folder.write_module(number, wasm)
-                self._commit(new, seal(total) if seal is not None else b"")
+                with self._gate:
+                    self._commit(new, seal(total) if seal is not None else b"")
+                    self._code = new
         except Trap as trap:
             total.trap = trap.reject(canister)
         except BaseException:
@@ -454,13 +454,18 @@ class Canister:
         if self._sync:
             os.fsync(code.heap_fd)
             os.fsync(self._stable.fd)
-        self._folder.begin(record, overwritten, note)
-        heap.commit(changed)
-        self._stable.commit()
-        self._folder.finish()
+        with self._gate:
+            for reader in list(self._active):
+                reader.preserve(code.number, changed, self._stable.changes())
+            self._shown = None  # should the disk be full
+            self._folder.begin(record, overwritten, note)
+            heap.commit(changed)
+            self._stable.commit()
+            self._folder.finish()
+            code.heap_bytes = heap.size
+            self._show(code)
         if not note:
             self._folder.settle()
-        code.heap_bytes = heap.size
         if code.prepared.metered.forgets:
             code.drop_instance()
 
@@ -473,6 +478,10 @@ class Canister:
 
     def _let_go(self) -> None:
         """Unmap and close everything but the folder."""
+        with self._gate:
+            self._shown = None
+            while self._idle:
+                self._idle.pop().close()
         if self._code is not None:
             self._code.close()
             self._code = None

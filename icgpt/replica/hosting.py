@@ -35,6 +35,7 @@ class Hosted:
 
     record: CanisterRecord
     code: Canister
+    applied: int = 0  # number of the last commit whose other effects show
 
     @property
     def memory(self) -> int:
@@ -93,6 +94,7 @@ class Table:
         hosted = self.hosted[record.id] = Hosted(record, Canister(folder, sync=self._sync))
         self.touched[record.id] = None
         self.publish(hosted)
+        hosted.applied = hosted.code.commit
         return hosted
 
     def _reopen(self, record: CanisterRecord) -> None:

@@ -197,6 +197,7 @@ class Management:
             )
         self.router.watch_memory(hosted)
         self.router.publish(hosted)
+        hosted.applied = hosted.code.commit
         return EMPTY_REPLY
 
     def note(self, hosted: Hosted, author: Author, change: Change) -> None:
@@ -297,6 +298,7 @@ class Management:
         self.note(hosted, author, Change("code_deployment", mode=how, module_hash=digest))
         self.router.watch_memory(hosted)
         self.router.publish(hosted)
+        hosted.applied = hosted.code.commit
 
     def uninstall(self, caller: Caller, argument: dict[str, Any]) -> bytes:
         """Remove code and memory; what was not answered is rejected."""
@@ -316,6 +318,7 @@ class Management:
         self.note(hosted, author, Change("code_uninstall"))
         self.router.drop_contexts(hosted)
         self.router.publish(hosted)
+        hosted.applied = hosted.code.commit
 
     def chunk_folder(self, hosted: Hosted) -> Path:
         """Return where a canister's uploaded chunks are kept."""

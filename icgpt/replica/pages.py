@@ -39,6 +39,7 @@ _FIXED = 0x10
 _NORESERVE = 0x4000 if sys.platform == "linux" else 0x40
 _DONTNEED = 4
 _NOHUGEPAGE = 15
+_POPULATE_WRITE = 23  # Linux 5.14 and later
 _FAILED = ctypes.c_void_p(-1).value
 
 WRITE_AT_MOST = 1 << 30  # one pwrite; Linux stops short of 2 GiB
@@ -89,6 +90,18 @@ def forget(address: int, ranges: Iterable[Range], fd: int, offset: int = 0) -> N
             _libc.madvise(address + start, end - start, _DONTNEED)
         else:  # elsewhere the advice is only a hint
             map_private(address + start, end - start, fd, offset + start)
+
+
+def privatise(address: int, ranges: Iterable[Range]) -> bool:
+    """Make private copies of pages that so far show the file; False where the system can't.
+
+    Nothing changes for whoever reads or writes them at the same time.
+    """
+    if sys.platform != "linux":
+        return False
+    return all(
+        _libc.madvise(address + start, end - start, _POPULATE_WRITE) == 0 for start, end in ranges
+    )
 
 
 def drop(address: int, size: int) -> None:

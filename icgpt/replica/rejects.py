@@ -110,13 +110,19 @@ def deadline_expired() -> Reject:
     return reject(601, "Call deadline has expired.")
 
 
-def no_composite_calls(canister: bytes) -> Reject:
-    """A composite query wanted to call on, which this replica can't do."""
-    return reject(
-        529,
-        f"Error from Canister {to_text(canister)}: calls made by composite queries are not "
-        "supported by this replica",
-    )
+def queries_too_deep() -> Reject:
+    """A composite query calls a composite query that calls, and so on."""
+    return reject(525, "Composite query calls exceeded the maximum call depth.")
+
+
+def queries_too_long() -> Reject:
+    """A composite query has used, with all that it has called, what it may."""
+    return reject(526, "Composite query calls exceeded the instruction limit.")
+
+
+def composite_in_update() -> Reject:
+    """A composite query was called like an update."""
+    return reject(527, "Composite query cannot be called in replicated mode")
 
 
 def no_method(canister: bytes, kind: str, method: str) -> Reject:

@@ -268,12 +268,16 @@ class Router(Table):
             self.respond(task.origin, b"", refusal, task.cycles, task.root)
             return
         hosted = self.hosted[task.canister]
-        context = self.open(hosted, task)
         exports = hosted.code.exports
+        if f"canister_composite_query {task.method}" in exports:
+            refusal = rejects.composite_in_update()
+            self.respond(task.origin, b"", refusal, task.cycles, task.root)
+            return
         is_query = (
             f"canister_update {task.method}" not in exports
             and f"canister_query {task.method}" in exports
         )
+        context = self.open(hosted, task)
         kind = Kind.QUERY if is_query else Kind.UPDATE
         work = Work(kind, method=task.method, arg=task.arg)
         outcome = self._execute(hosted, context, work, task)
@@ -438,6 +442,7 @@ class Router(Table):
         if context.outstanding == 0:
             hosted.record.contexts.pop(context.id, None)
             self.settle_stop(hosted)
+        hosted.applied = hosted.code.commit
 
     def apply(self, hosted: Hosted, context: CallContext, outcome: Outcome) -> None:
         """Do what a message wanted, unless it trapped."""

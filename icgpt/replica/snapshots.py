@@ -220,6 +220,7 @@ def load(management: Management, caller: Caller, argument: dict[str, Any]) -> by
     management.note(hosted, caller.author(argument["sender_canister_version"]), change)
     management.router.drop_contexts(hosted)
     management.router.publish(hosted)
+    hosted.applied = hosted.code.commit
     return EMPTY_REPLY
 
 

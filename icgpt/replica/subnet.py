@@ -1,8 +1,8 @@
 """The subnet: one worker thread that runs everything, and the doors through which others reach it.
 
 Users' messages and queries come in through a thread-safe queue. The worker takes what has come
-in, answers queries at once, and otherwise runs one task of the router's queue at a time: a call,
-a response, a timer or a heartbeat. What is due by the clock (timers, heartbeats, charges for
+in, and runs one task of the router's queue at a time: a call, a response, a timer or a heartbeat.
+Queries run beside it (see `querying`). What is due by the clock (timers, heartbeats, charges for
 storage) is looked after between messages. What a message has changed is written into the log before
 anybody hears of it, and messages are written there before they count as let in.
 """
@@ -28,8 +28,9 @@ from icgpt.replica.history import History
 from icgpt.replica.ingress import Request
 from icgpt.replica.log import KEPT, Log
 from icgpt.replica.management import Management, canister_id
-from icgpt.replica.messages import Kind, Message, Outcome, Reject
+from icgpt.replica.messages import Kind
 from icgpt.replica.native.table import Natives
+from icgpt.replica.querying import Answer, Queries
 from icgpt.replica.records import Author, Entry, Everything, MessageRecord, Origin, Step, Task
 from icgpt.replica.recovery import recover
 from icgpt.replica.rejects import RejectError
@@ -54,19 +55,10 @@ class InUseError(Exception):
     """Another process works on the state folder."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a query gave: a reply, or a rejection."""
-
-    reply: bytes = b""
-    reject: Reject | None = None
-
-
 @dataclass
 class _Question:
-    """A query, or the question whether a canister lets a message in."""
+    """A query of what belongs to the worker: the management or a system canister."""
 
-    kind: Kind
     request: Request
     future: Future[Answer]
 
@@ -133,6 +125,7 @@ class Subnet:
         for task in everything.inbox:
             self.router.induct(task, task.payer)
         recover(self.router, self.management)
+        self._queries = Queries(self.router, self._data_certificate)
         self.save()
 
     def start(self) -> None:
@@ -145,6 +138,7 @@ class Subnet:
         self._inbox.put(None)
         if self._worker.is_alive():
             self._worker.join()
+        self._queries.close()
         self.save()
         for hosted in self.router.hosted.values():
             hosted.code.close()
@@ -201,8 +195,10 @@ class Subnet:
 
     def ask(self, kind: Kind, request: Request) -> Future[Answer]:
         """Have a query run, or `canister_inspect_message`."""
+        if request.canister_id != MANAGEMENT and request.canister_id not in self.natives:
+            return self._queries.ask(kind, request)
         future: Future[Answer] = Future()
-        self._inbox.put(_Question(kind, request, future))
+        self._inbox.put(_Question(request, future))
         return future
 
     def version(self) -> tuple[int, int]:
@@ -397,54 +393,16 @@ class Subnet:
 
     def _answer(self, question: _Question) -> Answer:
         request = question.request
-        if request.canister_id == MANAGEMENT:
-            reply = self.management.query(request.sender, request.method, request.arg)
-            return Answer(reply)
         if request.canister_id in self.natives:
             canister = request.canister_id
             reply = self.natives.query(canister, request.sender, request.method, request.arg)
             return Answer(reply)
-        refusal = self.router.closed(request.canister_id)
-        if refusal is not None:
-            return Answer(reject=refusal)
-        hosted = self.router.hosted[request.canister_id]
-        kind = question.kind
-        exports = hosted.code.exports
-        if kind is Kind.QUERY and f"canister_composite_query {request.method}" in exports:
-            kind = Kind.COMPOSITE_QUERY
-        message = Message(
-            kind=kind,
-            environment=self.router.environment(hosted, self.router.now()),
-            method=request.method,
-            arg=request.arg,
-            caller=request.sender,
-            replicated=False,
-            certificate=self._data_certificate(request.canister_id),
-        )
-        outcome = hosted.code.execute(message)
-        if outcome.trap is not None:
-            return Answer(reject=outcome.trap)
-        if kind is Kind.INSPECT:
-            return Answer(reject=None if outcome.accepted else rejects.not_let_in())
-        self._count_query(request, outcome)
-        if outcome.reply is not None:
-            return Answer(outcome.reply)
-        if outcome.calls and outcome.reject is None:
-            return Answer(reject=rejects.no_composite_calls(request.canister_id))
-        return Answer(reject=outcome.reject or rejects.did_not_reply(request.canister_id))
+        reply = self.management.query(request.sender, request.method, request.arg)
+        return Answer(reply)
 
     def _data_certificate(self, canister: bytes) -> bytes | None:
-        """Return the proof of the certified data as it is while a query runs."""
-        if not self.router.hosted[canister].record.certified_data:
-            return None
+        """Return the proof of the certified data."""
         return self.signed().certificate([(b"canister", canister, b"certified_data")])
-
-    def _count_query(self, request: Request, outcome: Outcome) -> None:
-        record = self.router.hosted[request.canister_id].record
-        record.queries += 1
-        record.query_instructions += outcome.instructions
-        record.query_request_bytes += len(request.arg)
-        record.query_response_bytes += len(outcome.reply or b"")
 
     def _tell(self, *, force: bool) -> None:
         """Announce the requests that have been answered, once what they did is on disk."""

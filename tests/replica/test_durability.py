@@ -109,9 +109,7 @@ def open_subnet(folder: Path) -> Subnet:
 
 def ask(subnet: Subnet, canister: bytes, method: str) -> int:
     future = subnet.ask(Kind.QUERY, Request(b"q" * 32, "query", USER, 1 << 62, canister, method))
-    while not future.done():
-        subnet._turn()
-    return number(future.result().reply)
+    return number(future.result(timeout=60).reply)
 
 
 def outcomes(subnet: Subnet) -> list[tuple[str, bytes, str]]:
