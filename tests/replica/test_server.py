@@ -146,6 +146,7 @@ def test_trouble_within_is_answered_and_the_network_stays_up(
 
         with monkeypatch.context() as patch:
             patch.setattr(Canister, "execute", fail)
+            patch.setattr(Canister, "reading", fail)
             content = raw.content("query", canister_id=canister, method_name="get", arg=b"")
             _, document = await post(client, raw, content, f"v2/{path}/query")
             assert document["error_code"] == "IC0521"
