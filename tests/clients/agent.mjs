@@ -1,7 +1,8 @@
 // What agent-js does with a canister, with verification of certificates and query signatures on.
-// Run with: node agent.mjs PACKAGES URL CANISTER, where PACKAGES is "icp-sdk" or "dfinity".
+// Run with: node agent.mjs PACKAGES URL CANISTER LOGIN, where PACKAGES is "icp-sdk" or "dfinity" and
+// LOGIN is JSON of a session's secret key and its chain of delegations, as a login leaves them.
 // Prints one JSON document of what each step gave.
-const [packages, host, canisterId] = process.argv.slice(2);
+const [packages, host, canisterId, login] = process.argv.slice(2);
 const core = packages === 'icp-sdk';
 const { Actor, CanisterStatus, HttpAgent } = await import(core ? '@icp-sdk/core/agent' : '@dfinity/agent');
 const { Ed25519KeyIdentity, ECDSAKeyIdentity, DelegationChain, DelegationIdentity } = await import(
@@ -37,6 +38,10 @@ const session = Ed25519KeyIdentity.generate();
 const later = new Date(Date.now() + 3_600_000);
 const targets = { targets: [Principal.fromText(canisterId)] };
 const chain = await DelegationChain.create(identities.ed25519, session.getPublicKey(), later, targets);
+const { secret, chain: signedByCanister } = JSON.parse(login);
+const sessionOfLogin = Ed25519KeyIdentity.fromSecretKey(Uint8Array.from(Buffer.from(secret, 'hex')));
+const loginChain = DelegationChain.fromJSON(JSON.stringify(signedByCanister));
+identities.login = DelegationIdentity.fromDelegation(sessionOfLogin, loginChain);
 identities.delegated = DelegationIdentity.fromDelegation(session, chain);
 for (const [name, identity] of Object.entries(identities)) {
   const actor = actorOf(await agentOf(identity));

@@ -10,12 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from clients_kit import MODULES, PYTHON, has_node
-from replica_kit import Raw, wasm
+from replica_kit import MINUTE, Ed25519, Raw, delegate, wasm
+from test_signatures import Issuer
 
 from icgpt.network import NetworkInfo
 from icgpt.principal import to_text
@@ -61,14 +63,29 @@ def results_of(command: list[str], folder: Path, **environment: str) -> dict[str
     return results
 
 
+def login(local: NetworkInfo) -> dict[str, Any]:
+    """What Internet Identity would leave in a browser: a delegation that a canister has signed."""
+    raw = Raw(local.url, local.root_key)
+    issuer, session = Issuer(raw, raw.new()), Ed25519(31)
+    link = delegate(issuer, session, time.time_ns() + 10 * MINUTE)
+    delegation = {
+        "expiration": hex(link["delegation"]["expiration"])[2:],
+        "pubkey": session.der.hex(),
+    }
+    signed = {"delegation": delegation, "signature": link["signature"].hex()}
+    chain = {"delegations": [signed], "publicKey": issuer.der.hex()}
+    return {"secret": session.key.private_bytes_raw().hex(), "chain": chain}
+
+
 @pytest.mark.parametrize("packages", ["icp-sdk", "dfinity"])
 def test_agent_js(packages: str, local: NetworkInfo, counter: str, tmp_path: Path) -> None:
     if not has_node({"icp-sdk": "@icp-sdk/core", "dfinity": "@dfinity/agent"}[packages]):
         pytest.skip("agent-js is not installed")
     (tmp_path / "node_modules").symlink_to(MODULES)
     shutil.copy(HERE / "agent.mjs", tmp_path)
-    results = results_of(["node", "agent.mjs", packages, local.url, counter], tmp_path)
-    names = ["anonymous", "ed25519", "p256", "secp256k1", "delegated"]
+    command = ["node", "agent.mjs", packages, local.url, counter, json.dumps(login(local))]
+    results = results_of(command, tmp_path)
+    names = ["anonymous", "ed25519", "p256", "secp256k1", "login", "delegated"]
     if packages == "dfinity":
         names.remove("secp256k1")  # in a package of its own there
     for count, name in enumerate(names, 7):

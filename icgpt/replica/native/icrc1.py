@@ -111,7 +111,7 @@ class Icrc1:
         }
 
     def _supply(self, _call: Call) -> int:
-        return sum(self._ledger.state.balances.values())
+        return sum(list(self._ledger.state.balances.values()))
 
     def _balance(self, _call: Call, account: dict[str, Any]) -> int:
         try:
