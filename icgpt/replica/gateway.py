@@ -8,6 +8,7 @@ See https://internetcomputer.org/docs/references/http-gateway-protocol-spec.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
@@ -201,7 +202,8 @@ class Gateway:
         response = HttpResponse(answer["status_code"], headers, body)
         if raw or upgraded:
             return response  # which came through the subnet's agreement, or may be anything
-        return verify(request, response, canister, self._root_key)
+        # In a thread: large bodies take a while to unpack and hash.
+        return await asyncio.to_thread(verify, request, response, canister, self._root_key)
 
     async def _rest(self, canister: bytes, strategy: dict[str, Any], size: int) -> bytes:
         """Fetch the further pieces of a response, by the method that the canister names."""

@@ -228,6 +228,8 @@ class Server:
         if gateway is None:
             raise RuntimeError("the server has no subnet yet")
         try:
+            if http.path.startswith(("/api/", "/_/")):
+                raise GatewayError(404, "There is nothing of this name in the network's interface.")
             canister, raw = gateway.canister_of(http)
             if canister is None and http.path == "/" and http.method == "GET":
                 raise web.HTTPFound(PAGE)

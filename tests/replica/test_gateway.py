@@ -319,7 +319,10 @@ def test_hosts(site: Site) -> None:
     assert site.get("/?canisterId=nonsense", "localhost").status_code == 400
     unknown = to_text(bytes(8) + b"\x01\x01")
     assert site.get("/", f"{unknown}.localhost").status_code == 404
-    assert site.get("/api/v2/status").status_code == 200  # of the network, below any name
+    # The network's own interface is below any name, and no canister stands in for it.
+    assert site.get("/api/v2/status").status_code == 200
+    assert site.get("/api/v2/other").status_code == 404
+    assert site.get("/_/other").status_code == 404
 
 
 def test_names_of_a_file(tmp_path: Path, raw: Raw, site: Site) -> None:
