@@ -73,68 +73,6 @@ def calling_options(function: F) -> F:
     return function
 
 
-def at_most(most: int) -> Callable[[click.Context, click.Parameter, int | None], int | None]:
-    """An upper bound that no help text needs to mention: nobody meets it on purpose."""
-
-    def check(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
-        if value is not None and value > most:
-            raise click.BadParameter(f"{value} is more than {most}.", ctx, param)
-        return value
-
-    return check
-
-
-def drawing_options(tokens: int) -> Callable[[F], F]:
-    """How many tokens are written (`tokens` when left out), and how they are drawn."""
-    options = (
-        click.option(
-            "--stats",
-            is_flag=True,
-            help="Say on stderr how fast it was, and what it costs on mainnet.",
-        ),
-        click.option(
-            "--seed",
-            type=click.IntRange(0),
-            callback=at_most(2**64 - 1),
-            metavar="N",
-            help="Draws again what this seed drew.",
-        ),
-        click.option(
-            "--top-k",
-            type=click.IntRange(1),
-            callback=at_most(2**32 - 1),
-            metavar="K",
-            help="Draw from the likeliest K tokens only.",
-        ),
-        click.option(
-            "-t",
-            "--temperature",
-            type=float,
-            default=0.2,
-            show_default=True,
-            metavar="T",
-            help="How freely to draw; 0 always takes the likeliest token.",
-        ),
-        click.option(
-            "-n",
-            "--max-new-tokens",
-            type=click.IntRange(1),
-            callback=at_most(2**32 - 1),
-            default=tokens,
-            show_default=True,
-            metavar="N",
-            help="How many tokens to write at most.",
-        ),
-    )
-
-    def add(function: F) -> F:
-        for option in options:
-            function = option(function)
-        return function
-
-    return add
-
-
 @contextmanager
 def opened(network: str | None, identity: str | None) -> Iterator[tuple[Agent, Network, Project]]:
     """An agent on a network, and the project that the current folder lies in."""

@@ -11,12 +11,12 @@ from icgpt.cli.common import (
     answer,
     calling_options,
     count_text,
-    drawing_options,
     opened_model,
     read_text,
     say,
     show,
 )
+from icgpt.cli.drawing import check_logprobs, drawing_options, stop_option
 from icgpt.cli.help import Command
 from icgpt.results import Completion
 
@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     examples=[
         'icgpt generate "what is the capital of France?" -n 10 -t 0.2',
         'icgpt generate "ROMEO:" -n 200 -t 0.8 --seed 7 --stats',
+        'icgpt generate "ROMEO:" -n 200 -t 1 --top-p 0.9 --stop "JULIET:"',
         "cat letter.txt | icgpt generate - -n 50 --json",
     ],
 )
 @click.argument("text", required=False)
 @drawing_options(tokens=10)
+@stop_option
 @click.option(
     "--context",
     type=click.Choice(["stop", "slide"]),
@@ -48,32 +50,20 @@ if TYPE_CHECKING:
 @calling_options
 def generate(
     text: str | None,
-    max_new_tokens: int,
-    temperature: float,
-    top_k: int | None,
-    seed: int | None,
-    context: str | None,
-    template: bool | None,
     stream: bool,
     stats: bool,
     canister: str,
     network: str | None,
     identity: str | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Let the model answer a text.
 
-    TEXT may be "-" for stdin. What is printed is new text only, without the prompt.
+    TEXT may be "-" for stdin. What is printed is new text only, unless --echo is given.
     """
+    check_logprobs(options, as_json)
     prompt = read_text(text)
-    options = {
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "seed": seed,
-        "context": context,
-        "template": template,
-    }
     with opened_model(canister, network, identity) as model:
         began = time.monotonic()
         if stream and not as_json:
@@ -83,7 +73,10 @@ def generate(
             if not as_json:
                 show(done.text or "")
         seconds = time.monotonic() - began
-    figures = statistics(done, seconds, len(prompt.encode()))
+        echoed = (0, 0)
+        if options["echo"] and (stats or as_json):
+            echoed = (len(model.tokenize(prompt).token_ids), len(prompt))
+    figures = statistics(done, seconds, len(prompt.encode()), *echoed)
     if as_json:
         answer(True, {**done.to_json(), "stats": figures}, "")
     if stats:
@@ -105,15 +98,21 @@ def _stream(model: ModelCanister, prompt: str, options: dict[str, Any]) -> Compl
     return job.completion
 
 
-def statistics(done: Completion, seconds: float, prompt_bytes: int) -> dict[str, Any]:
-    """Speed, work and price of a generation."""
+def statistics(
+    done: Completion,
+    seconds: float,
+    prompt_bytes: int,
+    echoed: int = 0,
+    echoed_characters: int = 0,
+) -> dict[str, Any]:
+    """Speed, work and price of a generation; what was echoed of the prompt does not count."""
     from icgpt.cost import generation_cycles, usd
 
-    tokens = len(done.token_ids)
+    tokens = len(done.token_ids) - echoed
     cycles = generation_cycles(done.instructions, prompt_bytes)
     return {
         "tokens": tokens,
-        "characters": len(done.text or ""),
+        "characters": len(done.text or "") - echoed_characters,
         "seconds": round(seconds, 3),
         "tokens_per_second": round(tokens / seconds, 2),
         "instructions": done.instructions,

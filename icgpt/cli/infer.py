@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import click
 
-from icgpt.cli.common import answer, calling_options, drawing_options, opened_model, say
+from icgpt.cli.common import answer, calling_options, opened_model, say
+from icgpt.cli.drawing import check_logprobs, drawing_options
 from icgpt.cli.help import Command
 
 
@@ -19,15 +21,12 @@ from icgpt.cli.help import Command
 @calling_options
 def infer(
     token_ids: tuple[int, ...],
-    max_new_tokens: int,
-    temperature: float,
-    top_k: int | None,
-    seed: int | None,
     stats: bool,
     canister: str,
     network: str | None,
     identity: str | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Let the model go on from token ids.
 
@@ -35,18 +34,13 @@ def infer(
     """
     from icgpt.cli.generate import statistics, statistics_line
 
+    check_logprobs(options, as_json)
     with opened_model(canister, network, identity) as model:
         began = time.monotonic()
-        done = model.complete(
-            list(token_ids),
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            seed=seed,
-            template=False,
-        )
+        done = model.complete(list(token_ids), **options, template=False)
         seconds = time.monotonic() - began
-    figures = statistics(done, seconds, 4 * len(token_ids))
+    echoed = len(token_ids) if options["echo"] else 0
+    figures = statistics(done, seconds, 4 * len(token_ids), echoed)
     value = {**done.to_json(), "stats": figures}
     answer(as_json, value, " ".join(str(one) for one in done.token_ids))
     if stats:

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::generation::{Finish, Generation};
 use crate::model::Model;
 use crate::pass::{Pass, ROWS};
+use crate::sampling::Buffers;
 use crate::session::Shape;
 
 /// A step that is about to be run, for the caller to judge whether it still fits.
@@ -25,6 +26,8 @@ pub struct Batch {
     members: BTreeMap<u64, Generation>,
     shape: Shape,
     pass: Pass,
+    /// For choosing tokens; all members take turns.
+    buffers: Buffers,
     /// Members of the pass under way and their rows, in the order of their keys.
     taking: Vec<(u64, usize)>,
     /// The member behind which the next pass begins to hand out rows.
@@ -39,6 +42,7 @@ impl Batch {
             members: BTreeMap::new(),
             shape: Shape::of(model),
             pass: Pass::new(model.config()),
+            buffers: Buffers::default(),
             taking: Vec::new(),
             served: u64::MAX,
         }
@@ -170,7 +174,7 @@ impl Batch {
         for (generation, rows) in taking(&self.taking, &mut self.members) {
             let wanted = generation.wanted(rows) > 0;
             let logits = if wanted { logits.next() } else { None };
-            generation.ran(rows, logits, model.config().n_ctx);
+            generation.ran(rows, logits, model.config().n_ctx, &mut self.buffers);
         }
         self.taking.clear();
     }

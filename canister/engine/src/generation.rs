@@ -6,10 +6,10 @@ use thiserror::Error;
 
 use crate::config::{Config, Context};
 use crate::model::Model;
-use crate::sampling::{Sampling, SamplingError, TokenLogprobs};
+use crate::sampling::{Buffers, Sampler, Sampling, SamplingError, TokenLogprobs};
 use crate::session::{Session, Shape};
 use crate::simd::F32x4;
-use crate::stop::StopStrings;
+use crate::stop::{StopStrings, Watch};
 
 /// What to generate.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +87,8 @@ pub(crate) fn check_ids(config: &Config, ids: &[u32]) -> Result<(), RequestError
 pub struct Generation {
     request: Request,
     session: Session,
+    sampler: Sampler,
+    watch: Option<Watch>,
     tokens: Vec<u32>,
     logprobs: Vec<TokenLogprobs>,
     /// What the session is to hold before the next token is chosen: the prompt and the answer, or
@@ -120,7 +122,7 @@ impl Generation {
             return Err(RequestError::EmptyPrompt);
         }
         check_ids(config, &request.prompt)?;
-        request.sampling.validate()?;
+        request.sampling.validate(request.max_new_tokens)?;
         if request.max_new_tokens == 0 {
             return Err(RequestError::NoTokens);
         }
@@ -145,9 +147,13 @@ impl Generation {
         let common = held.take_while(|(held, wanted)| held == wanted).count();
         // The last token is run in any case, for its logits.
         session.truncate(common.min(window.len() - 1));
+        let sampler = Sampler::new(&request.sampling, &request.prompt, &request.stop);
+        let watch = request.stop_strings.clone().map(Watch::new);
         Ok(Generation {
             request,
             session,
+            sampler,
+            watch,
             tokens: Vec::new(),
             logprobs: Vec::new(),
             window,
@@ -192,24 +198,33 @@ impl Generation {
 
     /// Takes note that the next `rows` tokens were run. With the logits of the last one the next
     /// token is chosen.
-    pub(crate) fn ran(&mut self, rows: usize, logits: Option<&[F32x4]>, n_ctx: usize) {
+    pub(crate) fn ran(
+        &mut self,
+        rows: usize,
+        logits: Option<&[F32x4]>,
+        n_ctx: usize,
+        buffers: &mut Buffers,
+    ) {
         let start = self.session.len();
         self.session.add(&self.window[start..start + rows], logits);
         if logits.is_some() {
-            self.choose(n_ctx);
+            self.choose(n_ctx, buffers);
         }
     }
 
     /// Adds the next token to the answer and says what is to be run for the one after it.
-    fn choose(&mut self, n_ctx: usize) {
-        let position = self.tokens.len() as u64;
-        let token = self
-            .request
-            .sampling
-            .choose(self.session.logits(), position);
+    fn choose(&mut self, n_ctx: usize, buffers: &mut Buffers) {
+        let Some(choice) = self.sampler.choose(self.session.logits(), buffers) else {
+            self.finish = Some(Finish::Exhausted);
+            return;
+        };
+        let token = choice.token;
         self.tokens.push(token);
+        self.logprobs.extend(choice.logprobs);
+        self.sampler.push(token);
+        let stopped = self.watch.as_mut().is_some_and(|watch| watch.push(token));
         let full = self.session.len() >= n_ctx;
-        self.finish = if self.request.stop.contains(&token) {
+        self.finish = if stopped || self.request.stop.contains(&token) {
             Some(Finish::Stop)
         } else if self.tokens.len() >= self.request.max_new_tokens {
             Some(Finish::Length)

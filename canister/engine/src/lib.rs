@@ -44,6 +44,7 @@ mod integers;
 mod kernel;
 mod linear;
 mod load;
+mod mask;
 mod model;
 mod norm;
 mod packing;

@@ -1,12 +1,25 @@
 //! Choosing the next token from logits.
 //!
-//! The random number of a token depends on the seed and on the token's place in the answer alone,
-//! so a run is the same in one message or in twenty.
+//! Options and their order are those of Hugging Face transformers' `generate`: repetition penalty,
+//! n-gram bans, `min_new_tokens`, temperature, `top_k`, `top_p`, `typical_p`. The random number of a
+//! token depends on the seed and on the token's place in the answer alone, so a run is the same in
+//! one message or in twenty.
+
+mod history;
+mod pool;
+mod scan;
+#[cfg(test)]
+mod tests;
 
 use thiserror::Error;
 
-use crate::exp::exp;
-use crate::simd::{F32x4, floats, floats_mut, zeros};
+use crate::simd::floats_mut;
+use history::History;
+pub(crate) use pool::Buffers;
+use pool::{Filters, Pool};
+
+/// Likeliest tokens that can be asked for beside the chosen one.
+pub const MAX_LOGPROBS: u32 = 20;
 
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,6 +75,33 @@ pub enum SamplingError {
     /// No token would be left to choose from.
     #[error("top_k 0 is refused: give 1 or more, or leave it out")]
     TopK,
+    /// It is no probability.
+    #[error("{name} {value} is refused: give a number above 0, at most 1 (which changes nothing)")]
+    Probability {
+        /// `top_p` or `typical_p`.
+        name: &'static str,
+        /// What was given.
+        value: f64,
+    },
+    /// The penalty is not positive, or infinite, or not a number.
+    #[error(
+        "repetition_penalty {0} is refused: give a positive number; above 1 makes repetition rarer"
+    )]
+    Penalty(f64),
+    /// A run of no tokens can't be forbidden.
+    #[error("{0} 0 is refused: give 1 or more, or leave it out")]
+    NGram(&'static str),
+    /// The answer can't be as long.
+    #[error("min_new_tokens {min} is more than max_new_tokens {max}")]
+    MinNewTokens {
+        /// What was given as the least.
+        min: u32,
+        /// What was given as the most.
+        max: usize,
+    },
+    /// Too many of the likeliest tokens.
+    #[error("logprobs {0} is refused: give at most {MAX_LOGPROBS}")]
+    Logprobs(u32),
 }
 
 impl Sampling {
@@ -82,82 +122,142 @@ impl Sampling {
         }
     }
 
-    /// Checks the options.
+    /// Checks the options, for an answer of at most `max_new_tokens`.
     ///
     /// # Errors
     /// See [`SamplingError`].
-    pub fn validate(&self) -> Result<(), SamplingError> {
+    pub fn validate(&self, max_new_tokens: usize) -> Result<(), SamplingError> {
         if !self.temperature.is_finite() || self.temperature < 0.0 {
             return Err(SamplingError::Temperature(self.temperature));
         }
         if self.top_k == Some(0) {
             return Err(SamplingError::TopK);
         }
-        Ok(())
+        for (name, value) in [("top_p", self.top_p), ("typical_p", self.typical_p)] {
+            if let Some(value) = value
+                && !(value > 0.0 && value <= 1.0)
+            {
+                return Err(SamplingError::Probability { name, value });
+            }
+        }
+        if let Some(penalty) = self.repetition_penalty
+            && !(penalty > 0.0 && penalty.is_finite())
+        {
+            return Err(SamplingError::Penalty(penalty));
+        }
+        for (name, size) in [
+            ("no_repeat_ngram_size", self.no_repeat_ngram_size),
+            (
+                "encoder_no_repeat_ngram_size",
+                self.encoder_no_repeat_ngram_size,
+            ),
+        ] {
+            if size == Some(0) {
+                return Err(SamplingError::NGram(name));
+            }
+        }
+        let (min, max) = (self.min_new_tokens, max_new_tokens);
+        if min as usize > max {
+            return Err(SamplingError::MinNewTokens { min, max });
+        }
+        match self.logprobs {
+            Some(count) if count > MAX_LOGPROBS => Err(SamplingError::Logprobs(count)),
+            _ => Ok(()),
+        }
     }
 
-    /// Chooses an id for the `position`-th token of an answer. `logits` is not empty.
+    /// Chooses an id for the `position`-th token of an answer, as far as that does not depend on
+    /// the tokens before it. None when no logit is a number.
     #[must_use]
-    pub fn choose(&self, logits: &[f32], position: u64) -> u32 {
-        if self.temperature == 0.0 || self.top_k == Some(1) {
-            return argmax(logits);
-        }
-        let uniform = uniform(self.seed, position);
-        match self.top_k {
-            Some(k) if (k as usize) < logits.len() => {
-                let ids = highest(logits, k as usize);
-                let logits: Vec<f32> = ids.iter().map(|&id| logits[id as usize]).collect();
-                ids[self.draw(&logits, uniform)]
-            }
-            _ => self.draw(logits, uniform) as u32,
-        }
+    pub fn choose(&self, logits: &[f32], position: u64) -> Option<u32> {
+        let sampler = Sampler::new(self, &[], &[]);
+        sampler.with_pool(logits, &mut Buffers::default(), |pool, _| {
+            pool.draw(uniform(self.seed, position))
+        })
     }
 
-    /// The index at which the cumulated probability passes `uniform`.
-    fn draw(&self, logits: &[f32], uniform: f64) -> usize {
-        let highest = logits[argmax(logits) as usize];
-        // Beyond what f32 holds the temperature is as good as 0, and so is the result.
-        let inverse = F32x4::splat((1.0 / self.temperature).min(f64::from(f32::MAX)) as f32);
-        let mut weights = zeros(logits.len());
-        floats_mut(&mut weights)[..logits.len()].copy_from_slice(logits);
-        for weight in &mut weights {
-            *weight = exp((*weight - F32x4::splat(highest)) * inverse);
+    /// The filters; those that would let everything pass are none.
+    fn filters(&self) -> Filters {
+        let share = |p: Option<f64>| p.filter(|&p| p < 1.0);
+        Filters {
+            temperature: self.temperature,
+            top_k: self.top_k.map(|k| k as usize),
+            top_p: share(self.top_p),
+            typical_p: share(self.typical_p),
         }
-        let weights = &floats(&weights)[..logits.len()];
-        let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
-        let target = uniform * total;
-        let mut sum = 0.0;
-        for (index, &weight) in weights.iter().enumerate() {
-            sum += f64::from(weight);
-            if sum > target {
-                return index;
-            }
-        }
-        argmax(logits) as usize
     }
 }
 
-/// The id of the highest logit, the lowest id where several are equal.
-fn argmax(logits: &[f32]) -> u32 {
-    let (mut best, mut highest) = (0, f32::NEG_INFINITY);
-    for (id, &logit) in logits.iter().enumerate() {
-        if logit > highest {
-            (best, highest) = (id, logit);
-        }
-    }
-    best as u32
+/// A chosen token.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Choice {
+    pub token: u32,
+    pub logprobs: Option<TokenLogprobs>,
 }
 
-/// The ids of the `k` highest logits, in ascending order.
-fn highest(logits: &[f32], k: usize) -> Vec<u32> {
-    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
-    let logit = |id: u32| logits[id as usize];
-    ids.select_nth_unstable_by(k - 1, |&a, &b| {
-        logit(b).total_cmp(&logit(a)).then(a.cmp(&b))
-    });
-    ids.truncate(k);
-    ids.sort_unstable();
-    ids
+/// Chooses the tokens of one answer, one after the other.
+pub(crate) struct Sampler {
+    sampling: Sampling,
+    history: History,
+}
+
+impl Sampler {
+    /// For an answer to `prompt`; `ends` are the ids that end one.
+    pub fn new(sampling: &Sampling, prompt: &[u32], ends: &[u32]) -> Sampler {
+        Sampler {
+            sampling: *sampling,
+            history: History::new(sampling, prompt, ends),
+        }
+    }
+
+    /// The answer goes on with `token`.
+    pub fn push(&mut self, token: u32) {
+        self.history.push(token);
+    }
+
+    /// Chooses the next token. None when the options forbid all of them, or no logit is a number.
+    pub fn choose(&self, logits: &[f32], buffers: &mut Buffers) -> Option<Choice> {
+        let token = self.with_pool(logits, buffers, |pool, position| {
+            pool.draw(uniform(self.sampling.seed, position))
+        })?;
+        let count = self.sampling.logprobs;
+        Some(Choice {
+            token,
+            logprobs: count.map(|count| logprobs(logits, token, count as usize, buffers)),
+        })
+    }
+
+    /// Hands out what the next token is drawn from: one entry only if there is nothing to draw.
+    fn with_pool<T>(
+        &self,
+        logits: &[f32],
+        buffers: &mut Buffers,
+        work: impl FnOnce(&Pool, u64) -> T,
+    ) -> Option<T> {
+        let mut changed = std::mem::take(&mut buffers.changed);
+        let values = if self.history.matters() {
+            scan::copy(logits, &mut changed);
+            let values = &mut floats_mut(&mut changed)[..logits.len()];
+            self.history.apply(values);
+            &*values
+        } else {
+            logits
+        };
+        let highest = scan::maxima(values, &mut buffers.maxima);
+        let result = if highest == f32::NEG_INFINITY {
+            None
+        } else {
+            let pool = if self.sampling.temperature == 0.0 || highest == f32::INFINITY {
+                let token = scan::first(values, &buffers.maxima, highest) as u32;
+                Pool::one(token)
+            } else {
+                Pool::new(values, highest, &self.sampling.filters(), buffers)
+            };
+            Some(work(&pool, self.history.answer_len() as u64))
+        };
+        buffers.changed = changed;
+        result
+    }
 }
 
 /// A number in [0, 1) with 53 random bits: `SplitMix64`'s finaliser over seed and position.
@@ -176,106 +276,39 @@ fn mix(mut z: u64) -> u64 {
 
 /// ln(p) of one token, where p is the softmax of `logits`.
 pub(crate) fn log_probability(logits: &[f32], token: usize) -> f32 {
-    let highest = F32x4::splat(logits[argmax(logits) as usize]);
-    let (whole, rest) = logits.as_chunks::<4>();
-    let mut total = 0.0;
-    for &chunk in whole {
-        total += f64::from(exp(F32x4::new(chunk) - highest).sum());
-    }
-    for &logit in rest {
-        total += f64::from(exp(F32x4::splat(logit) - highest).to_array()[0]);
-    }
-    let distance = f64::from(logits[token]) - f64::from(highest.to_array()[0]);
-    (distance - total.ln()) as f32
+    let highest = scan::maxima(logits, &mut Vec::new());
+    log_share(logits[token], highest, scan::log_total(logits, highest))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A finite number, whatever the model gives.
+fn log_share(logit: f32, highest: f32, log_total: f64) -> f32 {
+    let distance = if logit >= highest {
+        0.0
+    } else {
+        f64::from(logit) - f64::from(highest)
+    };
+    (distance - log_total).clamp(f64::from(f32::MIN), 0.0) as f32
+}
 
-    fn sampling(temperature: f64, top_k: Option<u32>) -> Sampling {
-        Sampling {
-            temperature,
-            top_k,
-            seed: 42,
-            ..Sampling::greedy()
-        }
-    }
-
-    fn frequencies(sampling: &Sampling, logits: &[f32], draws: u64) -> Vec<f64> {
-        let mut counts = vec![0.0; logits.len()];
-        for position in 0..draws {
-            counts[sampling.choose(logits, position) as usize] += 1.0 / draws as f64;
-        }
-        counts
-    }
-
-    #[test]
-    fn refuses_bad_options() {
-        for temperature in [f64::NAN, -1.0, f64::INFINITY, f64::NEG_INFINITY] {
-            let refused = sampling(temperature, None).validate();
-            assert!(matches!(refused, Err(SamplingError::Temperature(_))));
-        }
-        assert_eq!(sampling(1.0, Some(0)).validate(), Err(SamplingError::TopK));
-        assert_eq!(sampling(0.0, Some(5)).validate(), Ok(()));
-        assert_eq!(sampling(-0.0, None).validate(), Ok(()));
-    }
-
-    #[test]
-    fn temperature_zero_takes_the_lowest_of_equal_ids() {
-        assert_eq!(Sampling::greedy().choose(&[1.0, 3.0, 3.0, 2.0], 0), 1);
-        assert_eq!(Sampling::greedy().choose(&[f32::NAN, f32::NAN], 0), 0);
-        assert_eq!(sampling(1e-300, None).choose(&[1.0, 1.1, 0.0], 9), 1);
-    }
-
-    #[test]
-    fn draws_follow_the_softmax() {
-        let logits = [0.0f32, 1.0, 2.0, -1.0, 0.5];
-        for temperature in [0.5, 1.0, 2.0] {
-            let weights: Vec<f64> = logits
-                .iter()
-                .map(|&l| (f64::from(l) / temperature).exp())
-                .collect();
-            let total: f64 = weights.iter().sum();
-            let seen = frequencies(&sampling(temperature, None), &logits, 40_000);
-            for (seen, weight) in seen.iter().zip(&weights) {
-                assert!(
-                    (seen - weight / total).abs() < 0.01,
-                    "{temperature}: {seen} {}",
-                    weight / total
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn top_k_keeps_the_highest_and_of_equal_ones_the_lower_ids() {
-        let logits = [1.0f32, 2.0, 2.0, 0.0, 2.0];
-        let seen = frequencies(&sampling(1.0, Some(2)), &logits, 2_000);
-        assert!(seen[1] > 0.45 && seen[2] > 0.45);
-        assert_eq!((seen[0], seen[3], seen[4]), (0.0, 0.0, 0.0));
-        let all = frequencies(&sampling(1.0, Some(99)), &logits, 2_000);
-        assert!(all[3] > 0.0);
-    }
-
-    #[test]
-    fn numbers_differ_by_seed_and_position_and_repeat() {
-        let mut seen: Vec<u64> = (0..50)
-            .flat_map(|seed| (0..50).map(move |position| uniform(seed, position).to_bits()))
-            .collect();
-        seen.sort_unstable();
-        seen.dedup();
-        assert_eq!(seen.len(), 2_500);
-        assert_eq!(uniform(7, 3), uniform(7, 3));
-        assert!((0..10_000).all(|i| (0.0..1.0).contains(&uniform(1, i))));
-    }
-
-    #[test]
-    fn log_probabilities_sum_to_one() {
-        let logits = [0.5f32, -3.0, 2.0, 8.0, 1.0];
-        let total: f32 = (0..5)
-            .map(|token| log_probability(&logits, token).exp())
-            .sum();
-        assert!((total - 1.0).abs() < 1e-6);
+fn logprobs(logits: &[f32], token: u32, count: usize, buffers: &mut Buffers) -> TokenLogprobs {
+    let highest = scan::maxima(logits, &mut buffers.maxima);
+    let log_total = scan::log_total(logits, highest);
+    let one = |token: u32| Logprob {
+        token,
+        logprob: log_share(logits[token as usize], highest, log_total),
+    };
+    let mut top = if count == 0 {
+        Vec::new()
+    } else {
+        pool::best(logits, &buffers.maxima, count)
+    };
+    top.sort_unstable_by(pool::order);
+    TokenLogprobs {
+        chosen: one(token),
+        top: top
+            .iter()
+            .take(count)
+            .map(|entry| one(entry.token))
+            .collect(),
     }
 }

@@ -39,7 +39,10 @@ fn reference(model: &Model, request: &Request) -> Vec<u32> {
         for &token in &window {
             session.forward(model, token, true).unwrap();
         }
-        let token = request.sampling.choose(session.logits(), position as u64);
+        let token = request
+            .sampling
+            .choose(session.logits(), position as u64)
+            .unwrap();
         all.push(token);
         if window.len() < n_ctx {
             window.push(token);
@@ -268,7 +271,7 @@ fn samples_follow_the_model() {
             seed,
             ..Sampling::greedy()
         };
-        seen[sampling.choose(session.logits(), 0) as usize] += 1.0 / 20_000.0;
+        seen[sampling.choose(session.logits(), 0).unwrap() as usize] += 1.0 / 20_000.0;
     }
     for (seen, weight) in seen.iter().zip(weights) {
         assert!(

@@ -12,7 +12,7 @@ use candid::Principal;
 use ic_cdk::api::call_context_instruction_counter;
 use icgpt_engine::{self as engine, Batch, Generation, Model};
 
-use crate::answer;
+use crate::answer::{self, View};
 use crate::error::Error;
 use crate::options;
 use crate::random;
@@ -41,7 +41,8 @@ pub type Id = [u8; 32];
 struct Job {
     owner: Principal,
     tokens: Vec<u32>,
-    logprobs: Option<Vec<TokenLogprobs>>,
+    logprobs: Vec<TokenLogprobs>,
+    view: View,
     finish: Option<Finish>,
     cancelled: bool,
     seed: u64,
@@ -82,7 +83,7 @@ pub struct Prepared {
     batch: Batch,
     seed: u64,
     prompt_tokens: u32,
-    with_logprobs: bool,
+    view: View,
     _place: Place,
 }
 
@@ -112,7 +113,7 @@ impl Prepared {
     }
 }
 
-fn prompt_ids(prompt: &Prompt, model: &Model, template: bool) -> Result<Vec<u32>, Error> {
+fn prompt_ids(prompt: &Prompt) -> Result<Vec<u32>, Error> {
     let ids = match prompt {
         Prompt::TokenIds(ids) => ids.clone(),
         Prompt::Text(text) if text.is_empty() => return Err(Error::Limit("the prompt is empty")),
@@ -123,10 +124,7 @@ fn prompt_ids(prompt: &Prompt, model: &Model, template: bool) -> Result<Vec<u32>
             "the prompt is empty, or no token of the vocabulary fits it",
         ));
     }
-    match model.config().template.as_ref() {
-        Some(t) if template => Ok([&t.prefix[..], &ids, &t.suffix].concat()),
-        _ => Ok(ids),
-    }
+    Ok(ids)
 }
 
 /// Checks a request and makes it ready to run.
@@ -140,11 +138,14 @@ pub async fn prepare(prompt: Prompt, options: Options, template: bool) -> Result
         None => random::seed().await?,
     };
     let config = model.config();
-    let ids = prompt_ids(
-        &prompt,
-        &model,
-        template && options.template.unwrap_or(true),
-    )?;
+    let ids = prompt_ids(&prompt)?;
+    let view = View::new(&options, &ids);
+    let ids = match config.template.as_ref() {
+        Some(t) if template && options.template.unwrap_or(true) => {
+            [&t.prefix[..], &ids, &t.suffix].concat()
+        }
+        _ => ids,
+    };
     let prompt_tokens = ids.len() as u32;
     let request = options::request(&options, config, ids, seed)?;
     let generation = Generation::new(&model, request)?;
@@ -156,7 +157,7 @@ pub async fn prepare(prompt: Prompt, options: Options, template: bool) -> Result
         batch,
         seed,
         prompt_tokens,
-        with_logprobs: options.logprobs.is_some(),
+        view,
         _place: place,
     })
 }
@@ -182,11 +183,11 @@ pub async fn run(mut work: Prepared) -> Result<Completion, Error> {
         }
         next_message().await?;
     };
-    let token_ids = work.tokens();
+    let part = work.view.part(&work.tokens(), &work.logprobs(), 0, true);
     Ok(Completion {
-        text: answer::text(&token_ids, 0, true),
-        token_ids,
-        logprobs: work.with_logprobs.then(|| work.logprobs()),
+        text: part.text,
+        token_ids: part.token_ids,
+        logprobs: part.logprobs,
         finish,
         seed: work.seed,
         prompt_tokens: work.prompt_tokens,
@@ -198,13 +199,14 @@ pub async fn run(mut work: Prepared) -> Result<Completion, Error> {
 ///
 /// # Errors
 /// [`Error::Platform`] when no id can be drawn.
-pub async fn submit(owner: Principal, work: Prepared) -> Result<Id, Error> {
+pub async fn submit(owner: Principal, mut work: Prepared) -> Result<Id, Error> {
     let id = random::draw().await?;
     SERIAL.set(SERIAL.get() + 1);
     let job = Job {
         owner,
         tokens: Vec::new(),
-        logprobs: work.with_logprobs.then(Vec::new),
+        logprobs: Vec::new(),
+        view: std::mem::take(&mut work.view),
         finish: None,
         cancelled: false,
         seed: work.seed,
@@ -271,9 +273,7 @@ async fn drive(id: Id, mut work: Prepared) {
         work.run(&mut Budget::until(stretch));
         with_job(&id, |job| {
             job.tokens = work.tokens();
-            if let Some(logprobs) = &mut job.logprobs {
-                *logprobs = work.logprobs();
-            }
+            job.logprobs = work.logprobs();
             job.instructions = call_context_instruction_counter();
         });
         if let Some(finish) = work.finish() {
@@ -296,11 +296,14 @@ pub fn poll(caller: Principal, id: &[u8], from: u32) -> Result<Progress, Error> 
         if job.owner != caller && job.owner != Principal::anonymous() {
             return Err(Error::NoJob);
         }
-        let from = (from as usize).min(job.tokens.len());
+        let ended = job.finish.is_some();
+        let part = job
+            .view
+            .part(&job.tokens, &job.logprobs, from as usize, ended);
         Ok(Progress {
-            token_ids: job.tokens[from..].to_vec(),
-            text: answer::text(&job.tokens, from, job.finish.is_some()),
-            logprobs: job.logprobs.as_ref().map(|all| all[from..].to_vec()),
+            token_ids: part.token_ids,
+            text: part.text,
+            logprobs: part.logprobs,
             finish: job.finish.clone(),
             seed: job.seed,
             prompt_tokens: job.prompt_tokens,
