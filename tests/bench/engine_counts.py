@@ -29,6 +29,8 @@ from icgpt.replica.weights import CURRENT
 RESULTS = page.FOLDER / "performance.json"
 CONTEXTS = (1, 128, 512, 1023)
 PROMPTS = (32, 128, 512, 1023)
+TOGETHER = 8  # jobs that run at once, for the price of a token then
+TOGETHER_AT = 128
 QUICK = 128  # the longest context of a quick run
 FEW_PAGES = 8 * 208_000  # eight Wasm pages accessed, written and copied
 
@@ -45,15 +47,18 @@ class Bench:
         self._vocabulary = int(architecture["vocab_size"])
         self._known: dict[tuple[int, int], Spent] = {}
 
-    def request(self, prompt: int, new: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    def request(
+        self, prompt: int, new: int, salt: int | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """A prompt of so many tokens and greedy options for so many new ones.
 
-        Prompts of different lengths differ from their first token on, so that nothing kept from
-        one serves the other.
+        Prompts of different lengths or salts differ from their first token on, so that nothing
+        kept from one serves the other.
         """
+        start = 3 + (prompt if salt is None else salt)
         options: dict[str, Any] = dict.fromkeys(OPTION_TYPES)
         options |= {"max_new_tokens": new, "temperature": 0.0, "seed": 1, "context": "stop"}
-        ids = [(7 * i + 3 + prompt) % self._vocabulary for i in range(prompt)]
+        ids = [(7 * i + start) % self._vocabulary for i in range(prompt)]
         return {"token_ids": ids}, options
 
     def complete(self, prompt: int, new: int) -> Spent:
@@ -71,6 +76,28 @@ class Bench:
             # The prompt's own pass comes with all that a request takes, so the next one is told.
             context = 2
         return self.complete(1, context).instructions - self.complete(1, context - 1).instructions
+
+    def decode_together(self, context: int) -> int:
+        """A token when `TOGETHER` jobs run at once, each with a context of about this length."""
+        prompt = context - 16
+        # Salts at which no prompt begins as another one here, even in the demo's vocabulary of 65.
+        few, many = self._jobs(prompt, 8, salt=40), self._jobs(prompt, 24, salt=48)
+        return (many - few) // (16 * TOGETHER)
+
+    def _jobs(self, prompt: int, new: int, salt: int) -> int:
+        spent = 0
+        ids = []
+        for job in range(TOGETHER):
+            request = self.request(prompt, new, salt + job)
+            job_id, submitted = self.canister.update("submit", *request)
+            ids.append(job_id)
+            spent += submitted.instructions
+        spent += self.canister.run_timer().instructions
+        for job_id in ids:
+            done, _ = self.canister.query("poll", job_id, 0)
+            if done["finish"] is None or len(done["token_ids"]) != new:
+                raise SystemExit(f"a job ended with {done}")
+        return spent
 
     def within(self, sizes: Sequence[int], most: int) -> list[int]:
         """Those sizes, and the last before the context is full; none above `most`."""
@@ -90,25 +117,9 @@ class Bench:
         return low
 
     def tokens_per_query(self) -> int:
-        """The most tokens whose making fits a query, page charges included."""
-        low, high = 0, min(self.n_ctx - 1, CURRENT.limits.query // max(self.decode(1), 1))
-        while low < high:
-            guess = (low + high + 1) // 2
-            if self._fits_a_query(guess):
-                low = guess
-            else:
-                high = guess - 1
-        return low
-
-    def _fits_a_query(self, new: int) -> bool:
-        if "complete_query" not in METHODS:
-            spent = self.complete(1, new)
-            return spent.instructions + spent.pages <= CURRENT.limits.query
-        try:
-            done, _ = self.canister.query("complete_query", *self.request(1, new))
-        except RefusedError:
-            return False
-        return len(done["token_ids"]) == new
+        """The most tokens that a query makes, page charges included."""
+        done, _ = self.canister.query("complete_query", *self.request(1, self.n_ctx - 1))
+        return len(done["token_ids"])
 
 
 def measure(
@@ -154,8 +165,11 @@ def _figures(
         "upgrade": upgrade.instructions,
     }
     if not quick:
+        if min(most, bench.n_ctx) > TOGETHER_AT:
+            figures["together"] = {str(TOGETHER_AT): bench.decode_together(TOGETHER_AT)}
         figures["tokens_per_update"] = bench.tokens_per_update()
-        figures["tokens_per_query"] = bench.tokens_per_query()
+        if "complete_query" in METHODS:
+            figures["tokens_per_query"] = bench.tokens_per_query()
     figures["pages"] = {
         "decode": bench.complete(1, 1).pages,
         "prefill": {n: spent.pages for n, spent in prefill.items()},

@@ -28,6 +28,8 @@ ENVIRONMENT = Environment(
     subnet_id=b"\5" * 29,
 )
 NO_ARGUMENT = b"DIDL\0\0"
+MANAGEMENT = b""
+RANDOM = candid.encode([candid.BLOB], [b"\x2a" * 32])  # what `raw_rand` answers here
 CHUNK = 1_900_000
 
 
@@ -57,6 +59,7 @@ class LoneCanister:
     def __init__(self, folder: Path, wasm: bytes) -> None:
         self._canister = Canister(folder, weights.CURRENT)
         self._wasm = wasm
+        self._timer = 0
         self._install("install")
 
     def _install(self, mode: Any) -> Spent:
@@ -74,34 +77,46 @@ class LoneCanister:
 
     def update(self, method: str, *arguments: Any) -> tuple[Any, Spent]:
         """Call an update method; gives its result and what it took."""
-        reply, spent = self._follow(method, self._encode(method, arguments))
+        outcome = self._execute(Kind.UPDATE, method, self._encode(method, arguments), OWNER)
+        reply, spent = self._follow(method, outcome)
+        if reply is None:
+            raise RefusedError(f"{method} did not answer")
         return self._decode(method, reply), spent
 
-    def _follow(self, method: str, argument: bytes) -> tuple[bytes, Spent]:
-        outcome = self._execute(Kind.UPDATE, method, argument, OWNER)
+    def run_timer(self) -> Spent:
+        """Deliver the timer for as long as it is due at once; gives what all of it took."""
+        total = Spent(0, 0, 0)
+        while 0 < self._timer <= ENVIRONMENT.time:
+            self._timer = 0
+            total = total + self._follow("timer", self._execute(Kind.TIMER, "", b"", b""))[1]
+        return total
+
+    def _follow(self, method: str, outcome: Outcome) -> tuple[bytes | None, Spent]:
+        """Deliver the calls that a message made, and those that follow from them."""
         total, reply = _spent(outcome), outcome.reply
         waiting = list(outcome.calls)
         while waiting:
             call = waiting.pop(0)
-            if call.callee != SELF:
+            if call.callee == MANAGEMENT and call.method == "raw_rand":
+                answer, hop = RANDOM, Spent(0, 0, 0)
+            elif call.callee == SELF:
+                inner = self._execute(Kind.UPDATE, call.method, call.arg, SELF)
+                answer, hop = inner.reply or b"", _spent(inner)
+            else:
                 raise RefusedError(f"{method} calls {call.method} of another canister")
-            inner = self._execute(Kind.UPDATE, call.method, call.arg, SELF)
             message = Message(
                 Kind.REPLY_CALLBACK,
                 ENVIRONMENT,
-                arg=inner.reply or b"",
+                arg=answer,
                 caller=OWNER,
                 callback=call.on_reply,
                 answered=reply is not None,
                 context_instructions=total.instructions + total.pages,
             )
-            outcome = _checked(self._canister.execute(message), method)
-            hop = _spent(inner)
+            outcome = self._done(self._canister.execute(message), method)
             total = total + _spent(outcome) + Spent(hop.instructions, hop.pages, 0)
             reply = outcome.reply if outcome.reply is not None else reply
             waiting += outcome.calls
-        if reply is None:
-            raise RefusedError(f"{method} did not answer")
         return reply, total
 
     def _execute(self, kind: Kind, method: str, argument: bytes, caller: bytes) -> Outcome:
@@ -113,7 +128,16 @@ class LoneCanister:
             caller=caller,
             replicated=kind is not Kind.QUERY,
         )
-        return _checked(self._canister.execute(message), method)
+        return self._done(self._canister.execute(message), method)
+
+    def _done(self, outcome: Outcome, method: str) -> Outcome:
+        """Refuse what failed; keep the timer that a message has set."""
+        refusal = outcome.trap or outcome.reject
+        if refusal is not None:
+            raise RefusedError(f"{method}: {refusal.message}")
+        if outcome.timer is not None:
+            self._timer = outcome.timer
+        return outcome
 
     @staticmethod
     def _encode(method: str, arguments: tuple[Any, ...]) -> bytes:
@@ -152,13 +176,6 @@ def _spent(outcome: Outcome) -> Spent:
         raise RefusedError(outcome.trap.message)
     pages = outcome.page_instructions
     return Spent(outcome.instructions - pages, pages, 1)
-
-
-def _checked(outcome: Outcome, method: str) -> Outcome:
-    refusal = outcome.trap or outcome.reject
-    if refusal is not None:
-        raise RefusedError(f"{method}: {refusal.message}")
-    return outcome
 
 
 def _chunks(file: Path) -> Iterator[bytes]:

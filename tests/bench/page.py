@@ -78,6 +78,9 @@ def _by_length(kind: str, title: str, models: list[tuple[str, Any]]) -> str:
         counts = figures[kind]
         cells = [millions(counts[str(n)]) if str(n) in counts else NOTHING for n in lengths]
         rows.append([name, *cells])
+        for n, count in figures.get("together", {}).items() if kind == "decode" else ():
+            cells = [millions(count) if str(length) == n else NOTHING for length in lengths]
+            rows.append([f"{name}, eight jobs at once", *cells])
     peer: Any = PEER[kind]
     rows.append(
         [str(PEER["title"]), *(f"{peer[str(n)]:,}" if str(n) in peer else NOTHING for n in lengths)]
@@ -87,7 +90,13 @@ def _by_length(kind: str, title: str, models: list[tuple[str, Any]]) -> str:
 
 def _messages(models: list[tuple[str, Any]]) -> str:
     rows = [
-        [name, *(f"{figures[key]:,}" for key in ("tokens_per_update", "tokens_per_query"))]
+        [
+            name,
+            *(
+                f"{figures[key]:,}" if key in figures else NOTHING
+                for key in ("tokens_per_update", "tokens_per_query")
+            ),
+        ]
         for name, figures in models
         if "tokens_per_update" in figures
     ]
