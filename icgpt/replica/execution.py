@@ -8,6 +8,7 @@ are only reported, in the `Outcome`.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ from icgpt.replica.wasm import InvalidModule
 __all__ = ["Canister", "InvalidModule"]
 
 KEPT_READERS = 2
+_HASHED_AT_ONCE = 1 << 24
 Mode = Literal["install", "reinstall", "upgrade"]
 # What to note down with a commit, so that after a crash its other effects can be had again.
 Seal = Callable[[Outcome], bytes]
@@ -361,6 +363,17 @@ class Canister:
     def globals(self) -> tuple[SavedGlobal, ...]:
         """Committed values of the mutable globals."""
         return self._folder.record.globals
+
+    def digest(self) -> bytes:
+        """Return a hash of all that is committed: code, globals, heap and stable memory."""
+        record = self._folder.record
+        hasher = hashlib.sha256(repr((record.globals, record.heap_bytes)).encode())
+        hasher.update(self.module_hash or b"")
+        heap = (self._code.heap_fd, record.heap_bytes) if self._code is not None else (-1, 0)
+        for fd, size in (heap, (self._stable.fd, self._stable.size)):
+            for at in range(0, size, _HASHED_AT_ONCE):
+                hasher.update(os.pread(fd, min(_HASHED_AT_ONCE, size - at), at))
+        return hasher.digest()
 
     def copy_to(self, folder: Path) -> None:
         """Copy module, heap and stable memory, as they are committed, into a folder."""

@@ -26,6 +26,7 @@ MAX_TABLE_ELEMENTS = 1_000_000
 
 _FUNCTION, _GLOBAL, _TABLE = 0, 1, 2  # kinds of exports
 _I32, _I64, _FUNCREF = 0, 1, 5  # kinds of values
+_SIZES = (4, 8, 4, 8, 16)  # bytes that count of a value, by its kind
 _VALUE_OFFSET = ffi.wasmtime_val_t.of.offset
 
 # The library's functions without the wrapper's argument types: addresses and numbers suffice.
@@ -131,7 +132,9 @@ class Instance:
         at = ctypes.addressof(value)
         for index, item in self._globals:
             _global_get(self._context, ctypes.addressof(item), at)
-            out.append((index, int(value.kind), ctypes.string_at(at + _VALUE_OFFSET, 16)))
+            kind = int(value.kind)
+            raw = ctypes.string_at(at + _VALUE_OFFSET, _SIZES[kind])
+            out.append((index, kind, raw.ljust(16, b"\0")))
         return tuple(out)
 
     def restore_globals(self, saved: tuple[SavedGlobal, ...]) -> None:

@@ -25,7 +25,7 @@ _PIECE = struct.Struct("<BQQ")  # file, offset, size
 _BODY = 64  # where the record begins; then the note, the pieces' table, and their bytes
 _AT_ONCE = 1000  # buffers in one system call; the least that systems allow is 1024
 _COPY = 1 << 24
-_KEPT = 1 << 20  # bytes of a journal that stay allocated between commits
+_KEPT = 8 << 20  # bytes of a journal that stay allocated between commits
 
 HEAP, STABLE = 0, 1
 

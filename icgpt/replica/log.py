@@ -4,7 +4,8 @@ Every message that is let in is written here before its sender hears of it, and 
 run, before anybody hears of its answer. A step holds what it has changed, whole: records of
 canisters, tasks put into the queue and taken out, states of requests. When the log has grown long,
 the whole state is written beside it and the log begins anew. Steps are numbered, so those that the
-state has already are left out, and each has a checksum: what is half written is cut off.
+state has already are left out, and each has a checksum: what is half written is cut off. Nor does
+what the file still holds from earlier count, as its numbers don't follow.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from icgpt.replica import state
 from icgpt.replica.pages import write_all
 from icgpt.replica.records import CanisterRecord, Entry, Everything, OpenStep, Step, Task
 
-_HEAD = struct.Struct("<II")  # length and checksum of what follows
+_HEAD = struct.Struct("<III")  # length, bytes of the argument behind it, checksum of both
 KEPT = 32 << 20  # bytes of a log before the state is written as a whole
 MAX_STEP = 1 << 30
 
@@ -48,18 +50,25 @@ class Log:
 
     def _read(self) -> Iterator[Step]:
         size = os.fstat(self._fd).st_size
+        last = None
         while True:
             head = os.pread(self._fd, _HEAD.size, self.size)
             if len(head) < _HEAD.size:
                 break
-            length, checksum = _HEAD.unpack(head)
-            if length > min(MAX_STEP, size - self.size - _HEAD.size):
+            length, behind, checksum = _HEAD.unpack(head)
+            if not length or length + behind > min(MAX_STEP, size - self.size - _HEAD.size):
                 break
-            body = os.pread(self._fd, length, self.size + _HEAD.size)
-            if not length or zlib.crc32(body) != checksum:
+            body = os.pread(self._fd, length + behind, self.size + _HEAD.size)
+            if zlib.crc32(body) != checksum:
                 break
-            yield state.unpack(body, Step)
-            self.size += _HEAD.size + length
+            step = state.unpack(body[:length], Step)
+            if last is not None and step.sequence != last + 1:
+                break
+            last = step.sequence
+            if step.let_in is not None:
+                step.let_in = replace(step.let_in, arg=body[length:])
+            yield step
+            self.size += _HEAD.size + length + behind
         os.ftruncate(self._fd, self.size)
 
     def append(self, step: Step) -> None:
@@ -68,17 +77,24 @@ class Log:
             if self.broken:
                 return
             step.sequence = self.sequence + 1
+            behind = b""
+            if step.let_in is not None:  # large, and not to be copied more often than need be
+                behind = step.let_in.arg
+                step.let_in = replace(step.let_in, arg=b"")
             body = state.pack(step)
-            frame = _HEAD.pack(len(body), zlib.crc32(body)) + body
+            checksum = zlib.crc32(behind, zlib.crc32(body))
+            head = _HEAD.pack(len(body), len(behind), checksum)
             try:
-                self._write(frame)
+                self._write(head + body, behind)
             except OSError:
                 self.broken = True
                 raise
             self.sequence += 1
-            self.size += len(frame)
+            self.size += len(head) + len(body) + len(behind)
 
-    def _write(self, frame: bytes) -> None:
+    def _write(self, frame: bytes, behind: bytes) -> None:
+        if behind:
+            write_all(self._fd, memoryview(behind), self.size + len(frame))
         write_all(self._fd, memoryview(frame), self.size)
         if self._sync:
             os.fsync(self._fd)
@@ -86,7 +102,8 @@ class Log:
     def clear(self) -> None:
         """Begin anew, as the whole state has been written."""
         with self.lock:
-            os.ftruncate(self._fd, 0)
+            if os.fstat(self._fd).st_size > 2 * KEPT:
+                os.ftruncate(self._fd, 0)
             self.size = 0
             self.broken = False
 

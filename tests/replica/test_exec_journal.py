@@ -193,9 +193,9 @@ def test_a_real_kill_in_the_middle_of_updates(driver: Driver) -> None:
 
 def test_a_large_commit_leaves_no_large_journal(tmp_path: Path) -> None:
     fill = """(func (export "canister_update fill")
-      (memory.fill (i32.const 0) (i32.const 5) (i32.const 4194304)) (call $msg_reply))"""
+      (memory.fill (i32.const 0) (i32.const 5) (i32.const 16777216)) (call $msg_reply))"""
     driver = Driver(tmp_path)
-    driver.install(wat(fill, "msg_reply", memory="(memory 64)"))
+    driver.install(wat(fill, "msg_reply", memory="(memory 256)"))
     assert driver.update("fill").trap is None
     assert (tmp_path / "journal").stat().st_size == 0
     driver.canister.close()
