@@ -49,6 +49,17 @@ def test_the_whole_way(icgpt: Cli, tmp_path: Path) -> None:
     assert whole["seed"] == 3
     assert whole["stats"]["mainnet_cycles"] > whole["instructions"]
 
+    odd = ["-n", "30", "-t", "1", "--seed", "3", "--no-repeat-ngram-size", "1", "--top-p", "0.9"]
+    bans = icgpt.json("generate", "ROMEO:", *odd, "--logprobs", "2", "--echo")
+    assert len(bans["token_ids"]) == len(set(bans["token_ids"])) + 1  # two O in the prompt
+    assert bans["text"].startswith("ROMEO:")
+    assert bans["stats"]["tokens"] == len(bans["logprobs"]) == len(bans["token_ids"]) - 6
+    assert [len(one["top"]) for one in bans["logprobs"]] == [2] * len(bans["logprobs"])
+    assert icgpt("generate", "ROMEO:", *odd, "--echo") == bans["text"] + "\n"
+    end = text[9:11]
+    stopped = icgpt.json("generate", "ROMEO:", "-n", "30", "--seed", "3", "--stop", end)
+    assert (stopped["text"], stopped["finish"]) == (text[: text.index(end)], "stop")
+
     ids_of = icgpt("tokenize", "ROMEO:").split()
     assert icgpt("decode", *ids_of) == "ROMEO:\n"
     assert icgpt("infer", *ids_of, "-n", "30", "--seed", "3").split() == [

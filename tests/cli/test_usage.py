@@ -89,6 +89,14 @@ def test_examples_are_command_lines_that_exist(path: tuple[str, ...]) -> None:
             found.make_context(found.name, arguments)
 
 
+@pytest.mark.parametrize("command", [["generate", "x"], ["infer", "1"]])
+def test_log_probabilities_are_printed_as_json_only(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, "--logprobs", "2"]) == 2
+    assert "--logprobs needs --json" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -98,6 +106,12 @@ def test_examples_are_command_lines_that_exist(path: tuple[str, ...]) -> None:
         ["generate", "x", "-n", "many"],
         ["generate", "x", "--seed", "-1"],
         ["generate", "x", "--context", "roll"],
+        ["generate", "x", "--top-p", "most"],
+        ["generate", "x", "--no-repeat-ngram-size", "0"],
+        ["generate", "x", "--min-new-tokens", "-1"],
+        ["generate", "x", "--logprobs", "-1"],
+        ["generate", "x", "--stop", "\udcff"],
+        ["infer", "1", "--stop", "x"],
         ["infer"],
         ["infer", "-n", "1"],
         ["infer", "x"],
