@@ -28,6 +28,8 @@ from icgpt.replica.server import Server
 from icgpt.replica.state import StateError
 from icgpt.replica.subnet import InUseError, Subnet
 
+# Between the threads for messages, queries and HTTP: Python's 5 ms make each wait for the others.
+SWITCH_SECONDS = 0.0005
 EXIT_PORT, EXIT_IN_USE, EXIT_STATE = 3, 4, 5
 _LOG = logging.getLogger("icgpt.replica")
 
@@ -69,6 +71,7 @@ def main() -> int:
     options = parser.parse_args()
     if not is_loopback(options.host):
         parser.error(f"--host {options.host}: only this machine itself may be listened on")
+    sys.setswitchinterval(SWITCH_SECONDS)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = Settings(options.state_dir, options.host, options.port, sync=options.sync)
     return serve(settings, lambda _document: None)

@@ -23,7 +23,7 @@ from icgpt.replica.reading import Reader
 from icgpt.replica.routing import Router
 
 _LOG = logging.getLogger(__name__)
-THREADS = 2
+THREADS = 4
 MAX_DEPTH = 6
 MAX_INSTRUCTIONS = 20_000_000_000  # of a composite query with all that it calls
 ATTEMPTS = 50  # at finding memory and certified data that belong together

@@ -181,8 +181,15 @@ class Reader:
             self._ended.wait()  # the system can't do it: let the query end first
 
     def end(self) -> None:
-        """Take note that the query is over."""
+        """Give back what the query has written, now that it is over."""
         self._ended.set()
+        if self._instance is not None and self.shown is not None:
+            if self._instance.heap.size == self.shown.heap_bytes:
+                self._instance.heap.watch()
+            else:
+                self._drop_instance()
+        if self._stable is not None and self._stable.changed:
+            self._stable.release()
 
     def close(self) -> None:
         """Let go of everything."""
