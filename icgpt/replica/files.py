@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -22,11 +23,14 @@ def copy_bytes(source: int, target: int, size: int) -> None:
     os.ftruncate(target, size)
     at = 0
     while at < size:
+        end = size
         try:
             at = os.lseek(source, at, os.SEEK_DATA)
-        except OSError:  # no more data up to the end
-            return
-        end = min(os.lseek(source, at, os.SEEK_HOLE), size)
+            end = min(os.lseek(source, at, os.SEEK_HOLE), size)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # no more data up to the end
+                return
+            # Another error comes from a file system that knows of no holes: copy all.
         while at < end:
             data = os.pread(source, min(_COPY_AT_ONCE, end - at), at)
             at += os.pwrite(target, data, at)

@@ -361,7 +361,7 @@ class Management:
         if record.status == "stopped":
             return EMPTY_REPLY
         record.status = "stopping"
-        record.stop_requests.append(StopRequest(caller.origin, caller.refund))
+        record.stop_requests.append(StopRequest(caller.origin, caller.refund, self.router.now()))
         self.router.settle_stop(hosted)
         return None
 

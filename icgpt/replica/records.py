@@ -158,6 +158,7 @@ class StopRequest:
 
     origin: Origin
     cycles: int
+    since: int = 0
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,11 @@ def did_not_reply(canister: bytes) -> Reject:
     )
 
 
+def stop_timed_out() -> Reject:
+    """The canister had calls open for too long after it was to stop."""
+    return reject(206, "Stop request timed out")
+
+
 def uninstalled(canister: bytes) -> Reject:
     """The code that should have answered is gone."""
     return reject(406, f"Canister {to_text(canister)} has been uninstalled.")

@@ -39,6 +39,7 @@ _LOG = logging.getLogger(__name__)
 KEPT_MESSAGES = 1_000
 EMPTY_REPLY = b"DIDL\x00\x00"
 MAX_TIMEOUT = 300  # seconds that a best-effort call may wait
+STOP_SECONDS = 300  # that whoever stops a canister waits
 _STATUS = {"running": 1, "stopping": 2, "stopped": 3}
 _SYSTEM = {
     "timer": Kind.TIMER,
@@ -348,6 +349,15 @@ class Router(Table):
                 context = pending and self.hosted[canister].record.contexts.get(pending.context)
                 root = context.root if context else b""
                 self.respond(origin, b"", rejects.deadline_expired(), 0, root)
+
+    def expire_stops(self, now: int) -> None:
+        """Give up on canisters that don't get done with their calls; they go on stopping."""
+        for canister, hosted in self.hosted.items():
+            waiting = hosted.record.stop_requests
+            for request in [r for r in waiting if r.since + STOP_SECONDS * 10**9 < now]:
+                waiting.remove(request)
+                self.touched[canister] = None
+                self.respond(request.origin, b"", rejects.stop_timed_out(), request.cycles, b"")
 
     def open(self, hosted: Hosted, task: Task) -> CallContext:
         """Begin to answer a task."""

@@ -342,6 +342,7 @@ class Subnet:
                 self.router.charge_idle(hosted, time.time_ns())
                 if not hosted.record.cycles and hosted.code.installed:
                     self.management.strip(hosted, Author(hosted.record.id, is_canister=True))
+            self.router.expire_stops(time.time_ns())
             self.history.forget(time.time_ns())
 
     def _take(self, item: Task | _Question) -> None:

@@ -213,3 +213,32 @@ def test_a_bounded_call_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not subnet.router.hosted[first].record.calls
     assert not subnet.router.deadlines
     let_go(subnet)
+
+
+def test_whoever_stops_a_canister_that_is_never_done_is_told_so(tmp_path: Path) -> None:
+    subnet = open_subnet(tmp_path)
+    first = canister_id(0)
+    create = "provisional_create_canister_with_cycles"
+    value = {"mode": {"install": None}, "canister_id": first, "arg": b""}
+    value["wasm_module"] = wasm(ASKING)
+    stop = management("stop", "stop_canister", types.CANISTER, {"canister_id": first})
+    for item, payer in (
+        (management("create", create, types.PROVISIONAL_CREATE, {}), MANAGEMENT),
+        (management("install", "install_code", types.INSTALL, value), first),
+        (request("forever", first, "forever"), first),
+        (stop, first),
+    ):
+        subnet.submit(item, payer)
+    router = subnet.router
+    while first not in router.hosted or not router.hosted[first].record.stop_requests:
+        subnet._turn()
+    (waiting,) = router.hosted[first].record.stop_requests
+    router.expire_stops(waiting.since + 300 * 10**9)
+    assert router.hosted[first].record.stop_requests == [waiting]
+    router.expire_stops(waiting.since + 301 * 10**9)
+    entry = subnet.history.get(stop.id)
+    assert entry is not None
+    assert entry.reject is not None
+    assert entry.reject.error_code == "IC0206"
+    assert router.hosted[first].record.status == "stopping"
+    let_go(subnet)
