@@ -113,7 +113,7 @@ impl Attention {
 }
 
 /// Turns the first `n` scores into e^(score − highest) and returns their sum. The others stay zero.
-pub fn softmax(scores: &mut [F32x4], n: usize) -> f32 {
+fn softmax(scores: &mut [F32x4], n: usize) -> f32 {
     let filled = n.div_ceil(4);
     let scores = &mut scores[..filled];
     // The last vector is filled up with a repeated score, which can't change the highest.

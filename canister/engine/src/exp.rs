@@ -32,9 +32,39 @@ pub fn exp(x: F32x4) -> F32x4 {
     e_r * shifted.low_bits_to_power_of_two()
 }
 
+/// `2^x`, right to 3 parts in a million, for what is rounded to 16 bits anyway; exponents beyond
+/// ±125 are taken as the nearer bound. A third fewer instructions than [`exp`].
+#[inline(always)]
+pub fn exp2_rough(x: F32x4) -> F32x4 {
+    const BOUND: f32 = 125.0;
+    let x = x.max(F32x4::splat(-BOUND)).min(F32x4::splat(BOUND));
+    let shifted = x + F32x4::splat(ROUND);
+    let f = x - (shifted - F32x4::splat(ROUND));
+    let mut p = F32x4::splat(9.570_102e-3);
+    p = p * f + F32x4::splat(5.591_786e-2);
+    p = p * f + F32x4::splat(2.402_474_4e-1);
+    p = p * f + F32x4::splat(6.931_218e-1);
+    p = p * f + F32x4::splat(9.999_993e-1);
+    p.times_power_of_two_of_low_bits(shifted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rough_is_right_to_three_parts_in_a_million() {
+        let mut worst = 0.0f64;
+        for i in -125_000..=125_000 {
+            let x = i as f32 / 1000.0;
+            let got = f64::from(exp2_rough(F32x4::splat(x)).to_array()[0]);
+            worst = worst.max((got / f64::from(x).exp2() - 1.0).abs());
+        }
+        assert!(worst < 3e-6, "relative error {worst}");
+        let out = exp2_rough(F32x4::new([-1e9, f32::NEG_INFINITY, f32::INFINITY, 0.0])).to_array();
+        assert!(out[0] > 0.0 && out[0] < 1e-37 && out[1] == out[0] && out[2].is_finite());
+        assert!((out[3] - 1.0).abs() < 1e-6);
+    }
 
     #[test]
     fn agrees_with_libm() {

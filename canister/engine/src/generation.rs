@@ -201,13 +201,13 @@ impl Generation {
     pub(crate) fn ran(
         &mut self,
         rows: usize,
-        logits: Option<&[F32x4]>,
+        logits: Option<&mut Vec<F32x4>>,
         n_ctx: usize,
         buffers: &mut Buffers,
     ) {
-        let start = self.session.len();
+        let (start, wanted) = (self.session.len(), logits.is_some());
         self.session.add(&self.window[start..start + rows], logits);
-        if logits.is_some() {
+        if wanted {
             self.choose(n_ctx, buffers);
         }
     }

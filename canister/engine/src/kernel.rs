@@ -91,19 +91,23 @@ pub fn multiply_rows<W: Weight, const ROWS: usize>(
             scales,
         };
         let before = before.filter(|_| start == 0);
-        match (ROWS, width / 2) {
-            (1, 384) => row_pairs_384(&pass, before, &mut outs),
-            (1, 128) => row_pairs_128(&pass, before, &mut outs),
-            (1, 32) => row_pairs_32(&pass, before, &mut outs),
-            (1, _) => row_pairs_4(&pass, before, &mut outs),
-            (4, 384) => rows_4_pairs_384(&pass, before, &mut outs),
-            (4, 128) => rows_4_pairs_128(&pass, before, &mut outs),
-            (4, 32) => rows_4_pairs_32(&pass, before, &mut outs),
-            (4, _) => rows_4_pairs_4(&pass, before, &mut outs),
-            (_, 384) => rows_8_pairs_384(&pass, before, &mut outs),
-            (_, 128) => rows_8_pairs_128(&pass, before, &mut outs),
-            (_, 32) => rows_8_pairs_32(&pass, before, &mut outs),
-            (_, _) => rows_8_pairs_4(&pass, before, &mut outs),
+        match (ROWS, width / 2, before) {
+            (1, 384, None) => row_pairs_384::<_, false>(&pass, before, &mut outs),
+            (1, 384, _) => row_pairs_384::<_, true>(&pass, before, &mut outs),
+            (1, 128, None) => row_pairs_128::<_, false>(&pass, before, &mut outs),
+            (1, 128, _) => row_pairs_128::<_, true>(&pass, before, &mut outs),
+            (1, 32, None) => row_pairs_32::<_, false>(&pass, before, &mut outs),
+            (1, 32, _) => row_pairs_32::<_, true>(&pass, before, &mut outs),
+            (1, _, None) => row_pairs_4::<_, false>(&pass, before, &mut outs),
+            (1, _, _) => row_pairs_4::<_, true>(&pass, before, &mut outs),
+            (4, 384, _) => rows_4_pairs_384::<_, false>(&pass, before, &mut outs),
+            (4, 128, _) => rows_4_pairs_128::<_, false>(&pass, before, &mut outs),
+            (4, 32, _) => rows_4_pairs_32::<_, false>(&pass, before, &mut outs),
+            (4, _, _) => rows_4_pairs_4::<_, false>(&pass, before, &mut outs),
+            (_, 384, _) => rows_8_pairs_384::<_, false>(&pass, before, &mut outs),
+            (_, 128, _) => rows_8_pairs_128::<_, false>(&pass, before, &mut outs),
+            (_, 32, _) => rows_8_pairs_32::<_, false>(&pass, before, &mut outs),
+            (_, _, _) => rows_8_pairs_4::<_, false>(&pass, before, &mut outs),
         }
     }
 }
@@ -192,11 +196,21 @@ macro_rules! each {
 pub(crate) use each;
 
 /// Defines `out[g] = before[g] + unit · scales[g] · Σ_k weights[g][k] · x[k]` for one pass and some
-/// rows, unrolled. Kept out of line, so that its locals are set up only where they are needed.
+/// rows, unrolled. Kept out of line, so that its locals are set up only where they are needed. A
+/// single row's kernel is made twice, for passes that are the `FIRST` and start from `before`; with
+/// more rows, whose code is long, that is asked when it runs.
 macro_rules! pass_kernel {
     ($name:ident, $rows:tt, $others:tt, $pairs:tt) => {
+        #[allow(
+            clippy::large_stack_arrays,
+            reason = "under WebAssembly the array becomes locals"
+        )]
         #[inline(never)]
-        fn $name<W: Weight>(pass: &Pass<W>, before: Option<&[F32x4]>, outs: &mut [&mut [F32x4]]) {
+        fn $name<W: Weight, const FIRST: bool>(
+            pass: &Pass<W>,
+            before: Option<&[F32x4]>,
+            outs: &mut [&mut [F32x4]],
+        ) {
             let (Some(outs), Some(x), Some(units)) = (
                 outs.first_chunk_mut::<$rows>(),
                 pass.x.first_chunk::<$rows>(),
@@ -226,7 +240,13 @@ macro_rules! pass_kernel {
                     loaded[i] = W::widen(&w[i]);
                     sum = sum + loaded[i].dot(held[i]);
                 });
-                let start = |out: F32x4| if first { before[g] } else { out };
+                let start = |out: F32x4| {
+                    if FIRST || $rows > 1 && first {
+                        before[g]
+                    } else {
+                        out
+                    }
+                };
                 outs[0][g] = start(outs[0][g]) + sum.to_f32() * scale * units[0];
                 each!($others, 1, row, {
                     let mut sum = I32x4::zero();

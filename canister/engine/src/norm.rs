@@ -20,17 +20,28 @@ impl LayerNorm {
     }
 
     fn apply_to_row(&self, n: usize, x: &[F32x4], out: &mut [F32x4]) {
-        // The padding of x is zero, so it does not disturb the sum.
-        let total = x.iter().fold(F32x4::zero(), |sum, &v| sum + v).sum();
-        let mean = F32x4::splat(total / n as f32);
-        for (out, &x) in out.iter_mut().zip(x) {
-            *out = x - mean;
+        // The padding of x is zero, so it does not disturb the sum. Vectors come in twos.
+        let (x, out_twos) = (x.as_chunks::<2>().0, out.as_chunks_mut::<2>().0);
+        let mut total = F32x4::zero();
+        for &[a, b] in x {
+            total = total + a + b;
+        }
+        let mean = F32x4::splat(total.sum() / n as f32);
+        for (out, &[a, b]) in out_twos.iter_mut().zip(x) {
+            *out = [a - mean, b - mean];
         }
         floats_mut(out)[n..].fill(0.0);
-        let squares = out.iter().fold(F32x4::zero(), |sum, &v| sum + v * v).sum();
+        let out = out.as_chunks_mut::<2>().0;
+        let mut squares = F32x4::zero();
+        for &[a, b] in &*out {
+            squares = squares + a * a + b * b;
+        }
+        let squares = squares.sum();
         let scale = F32x4::splat(1.0 / (squares / n as f32 + self.epsilon).sqrt());
-        for ((out, &gain), &bias) in out.iter_mut().zip(&self.gain).zip(&self.bias) {
-            *out = *out * scale * gain + bias;
+        let (gain, bias) = (self.gain.as_chunks::<2>().0, self.bias.as_chunks::<2>().0);
+        for ((out, gain), bias) in out.iter_mut().zip(gain).zip(bias) {
+            out[0] = out[0] * scale * gain[0] + bias[0];
+            out[1] = out[1] * scale * gain[1] + bias[1];
         }
     }
 }

@@ -46,7 +46,8 @@ pub(crate) struct Pass {
     rounded: Activations,
     attention: Attention,
     rounded_attention: rounded_attention::Attention,
-    logits: Vec<F32x4>,
+    /// For each row that wanted them.
+    logits: Vec<Vec<F32x4>>,
 }
 
 impl Pass {
@@ -132,8 +133,9 @@ impl Pass {
     }
 
     /// The logits of the last pass: a padded vector for each row that wanted them.
-    pub fn logits(&self) -> impl Iterator<Item = &[F32x4]> {
-        self.logits.chunks_exact(self.vocabulary)
+    /// They may be swapped for buffers that are not needed any more.
+    pub fn logits(&mut self) -> impl Iterator<Item = &mut Vec<F32x4>> {
+        self.logits.iter_mut()
     }
 
     /// One block of the model.
@@ -183,7 +185,7 @@ impl Pass {
             ln_2.apply(n_embd, stream, normed);
         }
         layer.c_fc.apply(Input::new(normed, rows, rounded), hidden);
-        gelu::apply(config.activation, hidden);
+        gelu::apply(config.activation, model.precision(), hidden);
         layer
             .mlp_proj
             .add_to(Input::new(hidden, rows, rounded), stream);
@@ -200,7 +202,7 @@ impl Pass {
         sessions: &mut [&mut Session],
     ) {
         let (n_embd, width) = (config.n_embd, self.width);
-        self.attended.clear();
+        resize(&mut self.attended, self.stream.len() / width, n_embd);
         let mut qkv = self.qkv.chunks_exact(padded(3 * n_embd) / 4);
         let (mut row, mut kept) = (0, 0);
         for (span, session) in self.spans.iter().zip(sessions) {
@@ -217,8 +219,8 @@ impl Pass {
                     }
                 }
                 if !last || i + span.wanted >= span.rows {
-                    self.attended.resize((kept + 1) * width, F32x4::zero());
-                    let into = floats_mut(&mut self.attended[kept * width..]);
+                    let into = &mut self.attended[kept * width..][..width];
+                    let into = floats_mut(into);
                     match cache {
                         Cache::Floats(cache) => {
                             self.attention.attend(cache, at + i, scale, queries, into);
@@ -238,6 +240,7 @@ impl Pass {
             }
         }
         self.stream.truncate(kept * width);
+        self.attended.truncate(kept * width);
     }
 
     /// The head's outputs of the rows that are left in the stream.
@@ -245,7 +248,10 @@ impl Pass {
         let config = model.config();
         let rows = self.stream.len() / self.width;
         resize(&mut self.normed, rows, config.n_embd);
-        resize(&mut self.logits, rows, config.vocab_size);
+        self.logits.resize_with(rows, Vec::new);
+        for logits in &mut self.logits {
+            logits.resize(self.vocabulary, F32x4::zero());
+        }
         if rows == 0 {
             return;
         }
@@ -253,7 +259,8 @@ impl Pass {
             .ln_f
             .apply(config.n_embd, &self.stream, &mut self.normed);
         let input = Input::new(&self.normed, rows, &mut self.rounded);
-        model.head().apply(input, &mut self.logits);
+        let outs = self.logits.iter_mut().map(Vec::as_mut_slice);
+        model.head().apply_to_each(input, outs.collect());
     }
 }
 

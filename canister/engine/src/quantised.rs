@@ -44,10 +44,11 @@ impl Activations {
 
 /// Rounds one row and returns its unit.
 fn round_row(x: &[[F32x4; 2]], into: &mut [[i16; 8]]) -> f32 {
-    let highest = x
-        .as_flattened()
-        .iter()
-        .fold(F32x4::zero(), |most, &v| most.max(v.abs()))
+    let mut highest = F32x4::zero();
+    for &[a, b] in x {
+        highest = highest.max(a.abs()).max(b.abs());
+    }
+    let highest = highest
         .to_array()
         .into_iter()
         .fold(1e-30, |a, b| if a < b { b } else { a });
@@ -79,83 +80,68 @@ impl<W: Weight> Quantised<W> {
         }
     }
 
-    /// out = W·x + bias for each row. `out` is padded.
-    pub fn apply(&self, x: &mut Activations, out: &mut [F32x4]) {
-        self.multiply(x, Some(&self.bias), out);
+    /// out = W·x + bias for each row. Outputs are padded.
+    pub fn apply(&self, x: &mut Activations, outs: Vec<&mut [F32x4]>) {
+        self.multiply(x, Some(&self.bias), outs);
     }
 
     /// out += W·x + bias for each row.
-    pub fn add_to(&self, x: &mut Activations, out: &mut [F32x4]) {
-        for out in out.chunks_mut(padded(self.n_out) / 4) {
+    pub fn add_to(&self, x: &mut Activations, mut outs: Vec<&mut [F32x4]>) {
+        for out in &mut outs {
             for (out, &bias) in out.iter_mut().zip(&self.bias) {
                 *out = *out + bias;
             }
         }
-        self.multiply(x, None, out);
+        self.multiply(x, None, outs);
     }
 
-    /// out = before + W·x for each row; without `before` it is added to what is in `out`.
+    /// out = before + W·x for each row; without `before` it is added to what is in `outs`.
     ///
     /// Rows are cheapest in blocks and in eights; a block with two rows to spare still pays.
-    fn multiply(&self, x: &mut Activations, before: Option<&[F32x4]>, out: &mut [F32x4]) {
-        let outs = padded(self.n_out) / 4;
-        let (mut out, mut done) = (out, 0);
-        while done < x.units.len() {
-            let left = x.units.len() - done;
-            let taken = match left {
-                30.. => left.min(block::ROWS),
-                8.. => 8,
-                4.. => 4,
-                _ => 1,
-            };
-            let (these, rest) = out.split_at_mut(taken * outs);
-            match taken {
-                1 => self.multiply_rows::<1>(x, done, before, these),
-                4 => self.multiply_rows::<4>(x, done, before, these),
-                8 => self.multiply_rows::<8>(x, done, before, these),
-                _ => self.multiply_block(x, done, before, these),
+    fn multiply(&self, x: &mut Activations, before: Option<&[F32x4]>, outs: Vec<&mut [F32x4]>) {
+        let (count, mut outs, mut done) = (outs.len(), outs.into_iter(), 0);
+        while done < count {
+            done += match count - done {
+                30.. => self.multiply_block(x, done, before, &mut outs),
+                8.. => self.multiply_rows::<8>(x, done, before, &mut outs),
+                4.. => self.multiply_rows::<4>(x, done, before, &mut outs),
+                _ => self.multiply_rows::<1>(x, done, before, &mut outs),
             }
-            (out, done) = (rest, done + taken);
         }
     }
 
-    fn multiply_rows<const ROWS: usize>(
+    /// Some rows from `first` on; gives their number.
+    fn multiply_rows<'a, const ROWS: usize>(
         &self,
         x: &Activations,
         first: usize,
         before: Option<&[F32x4]>,
-        out: &mut [F32x4],
-    ) {
+        outs: &mut impl Iterator<Item = &'a mut [F32x4]>,
+    ) -> usize {
         let rows = std::array::from_fn::<_, ROWS, _>(|i| x.row(first + i));
         let units = std::array::from_fn(|i| x.units[first + i]);
-        let mut outs = out.chunks_mut(padded(self.n_out) / 4);
         let outs = std::array::from_fn(|_| outs.next().unwrap_or_default());
         multiply_rows(rows, units, &self.weights, &self.scales, before, outs);
+        ROWS
     }
 
-    fn multiply_block(
+    /// The same with the kernel of blocks.
+    fn multiply_block<'a>(
         &self,
         x: &mut Activations,
         first: usize,
         before: Option<&[F32x4]>,
-        out: &mut [F32x4],
-    ) {
+        outs: &mut impl Iterator<Item = &'a mut [F32x4]>,
+    ) -> usize {
         let mut sums = std::mem::take(&mut x.sums);
         let end = x.units.len().min(first + block::ROWS);
         // Rows to spare repeat the last one.
         let rows = std::array::from_fn(|i| x.row((first + i).min(end - 1)));
-        let units = &x.units[first..end];
-        let outs = out.chunks_mut(padded(self.n_out) / 4);
-        block::multiply(
-            &rows,
-            units,
-            &self.weights,
-            &self.scales,
-            before,
-            outs,
-            &mut sums,
-        );
+        let (units, outs) = (&x.units[first..end], outs.take(end - first));
+        let (weights, scales) = (&self.weights, &self.scales);
+        block::multiply(&rows, units, weights, scales, before, outs, &mut sums);
         x.sums = sums;
+        end - first
     }
 
     /// The weights of one pass, in eights.
@@ -231,9 +217,9 @@ mod tests {
         for matrix in pack::<W>(n_in, n_out, weight) {
             let matrix = matrix.with_bias(bias.clone());
             let mut out = zeros(n_out);
-            matrix.apply(&mut rounded, &mut out);
+            matrix.apply(&mut rounded, vec![&mut out]);
             let mut twice = out.clone();
-            matrix.add_to(&mut rounded, &mut twice);
+            matrix.add_to(&mut rounded, vec![&mut twice]);
             for o in 0..padded(n_out) {
                 let products = (0..n_in)
                     .filter(|_| o < n_out)
@@ -297,7 +283,7 @@ mod tests {
                         assert!((0..4).all(|lane| sizes(lane) <= PASS_SUM));
                     }
                     let mut out = zeros(4);
-                    matrix.apply(&mut rounded, &mut out);
+                    matrix.apply(&mut rounded, vec![&mut out]);
                     let want = n_in as f32 * 1e-3;
                     assert!(
                         floats(&out)[..3]
@@ -329,14 +315,14 @@ mod tests {
             let mut alone = vec![F32x4::splat(1.0); 70 * outs];
             for (x, out) in x.chunks(width).zip(alone.chunks_mut(outs)) {
                 activations.set(x, 1);
-                matrix.apply(&mut activations, out);
-                matrix.add_to(&mut activations, out);
+                matrix.apply(&mut activations, vec![&mut *out]);
+                matrix.add_to(&mut activations, vec![out]);
             }
             for rows in [2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 29, 30, 31, 32, 33, 62, 70] {
                 let mut together = vec![F32x4::splat(-3.0); rows * outs];
                 activations.set(&x[..rows * width], rows);
-                matrix.apply(&mut activations, &mut together);
-                matrix.add_to(&mut activations, &mut together);
+                matrix.apply(&mut activations, together.chunks_mut(outs).collect());
+                matrix.add_to(&mut activations, together.chunks_mut(outs).collect());
                 let bits = |v: &[F32x4]| floats(v).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 assert_eq!(
                     bits(&together),
@@ -357,7 +343,7 @@ mod tests {
         rounded.set(&zeros(8), 1);
         for matrix in pack::<i16>(5, 3, |_, _| 0.0) {
             let mut out = vec![F32x4::splat(1.0); 2];
-            matrix.apply(&mut rounded, &mut out);
+            matrix.apply(&mut rounded, vec![&mut out]);
             assert_eq!(floats(&out), [0.0; 8]);
         }
     }

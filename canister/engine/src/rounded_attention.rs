@@ -5,8 +5,8 @@
 //! head's key and value have a scale of their own; a value's is multiplied into its softmax weight
 //! before that is rounded. Rounding keeps every sum below 2^31 (`factor`).
 
-use crate::attention::softmax;
 use crate::cache::{BLOCK, Blocks};
+use crate::exp::exp2_rough;
 use crate::integers::{Pair, round};
 use crate::kernel::{multiply, passes};
 use crate::simd::{F32x4, floats, floats_mut, padded, zeros};
@@ -40,8 +40,8 @@ pub struct Attention {
     weights: Vec<[i16; 8]>,
     result: Vec<F32x4>,
     ones: Vec<F32x4>,
-    /// What a block's scores start from.
-    empty: Vec<F32x4>,
+    /// Zeros, which products start from.
+    nothing: Vec<F32x4>,
 }
 
 impl Attention {
@@ -55,7 +55,7 @@ impl Attention {
             weights: Vec::new(),
             result: zeros(head_size),
             ones: vec![F32x4::splat(1.0); padded(head_size) / 4],
-            empty: zeros(BLOCK),
+            nothing: zeros(head_size.max(BLOCK)),
         }
     }
 
@@ -84,7 +84,7 @@ impl Attention {
         for (head, (query, out)) in heads.enumerate() {
             let unit = self.round_head(query, QUERY, QUERY_SUM) * scale;
             let (matrix, scales) = (head * len..(head + 1) * len, head * BLOCK / 4);
-            self.scores[at / 4..].fill(F32x4::zero());
+            // Groups of positions that are still empty are left out.
             let filled = &mut self.scores[..=at / 4];
             for (block, scores) in blocks.iter().zip(filled.chunks_mut(BLOCK / 4)) {
                 multiply(
@@ -92,33 +92,21 @@ impl Attention {
                     unit,
                     &block.keys[matrix.clone()],
                     &block.key_scales[scales..][..BLOCK / 4],
-                    Some(&self.empty),
+                    Some(&self.nothing),
                     scores,
                 );
             }
-            let total = softmax(&mut self.scores, at + 1);
-
-            // The values' scales join the weights; the sum over a block decides how to round them.
-            let (mut largest, mut sum) = (F32x4::zero(), F32x4::zero());
-            for (block, weights) in blocks.iter().zip(self.scores.chunks_exact_mut(BLOCK / 4)) {
-                let mut here = F32x4::zero();
-                for (weight, &scale) in weights.iter_mut().zip(&block.value_scales[scales..]) {
-                    *weight = *weight * scale;
-                    largest = largest.max(*weight);
-                    here = here + *weight;
-                }
-                sum = sum.max(F32x4::splat(here.sum()));
-            }
-            let factor = factor(highest(largest), highest(sum), WEIGHT, WEIGHT_SUM, BLOCK);
+            let values = blocks.iter().map(|block| &block.value_scales[scales..]);
+            let (total, factor) = weigh(&mut self.scores, at + 1, values);
             round_all(&self.scores, factor, &mut self.weights);
-            self.result.fill(F32x4::zero());
+            let mut start = Some(&self.nothing[..]);
             for (block, weights) in blocks.iter().zip(self.weights.chunks_exact(BLOCK / 8)) {
                 multiply(
                     pairs(weights),
                     1.0 / factor,
                     &block.values[matrix.clone()],
                     &self.ones,
-                    None,
+                    start.take(),
                     &mut self.result,
                 );
             }
@@ -134,8 +122,9 @@ impl Attention {
         floats_mut(&mut self.head)[..x.len()].copy_from_slice(x);
         let (mut largest, mut sum) = (F32x4::zero(), F32x4::zero());
         for v in &self.head {
-            largest = largest.max(v.abs());
-            sum = sum + v.abs();
+            let size = v.abs();
+            largest = largest.max(size);
+            sum = sum + size;
         }
         let factor = factor(highest(largest), sum.sum(), most, most_sum, self.head_size);
         round_all(&self.head, factor, &mut self.rounded);
@@ -180,6 +169,43 @@ impl Attention {
             }
         }
     }
+}
+
+/// Turns the first `n` scores into e^(score − highest), each times its value's scale; the others
+/// become zero. Gives the sum before the scales, and what the weights are multiplied by before
+/// rounding: the sum over a block decides.
+fn weigh<'a>(
+    scores: &mut [F32x4],
+    n: usize,
+    scales: impl Iterator<Item = &'a [F32x4]>,
+) -> (f32, f32) {
+    let filled = n.div_ceil(4);
+    scores[filled..].fill(F32x4::zero());
+    let scores = &mut scores[..filled];
+    // What fills up the last vector weighs nothing.
+    floats_mut(scores)[n..].fill(f32::MIN);
+    let mut most = F32x4::splat(f32::MIN);
+    for &score in &*scores {
+        most = most.max(score);
+    }
+    let log2_e = F32x4::splat(std::f32::consts::LOG2_E);
+    let most = most.to_array().into_iter();
+    let most = F32x4::splat(most.fold(f32::MIN, |a, b| if a < b { b } else { a }));
+    let (mut total, mut largest, mut sum) = (F32x4::zero(), F32x4::zero(), F32x4::zero());
+    for (scores, scales) in scores.chunks_mut(BLOCK / 4).zip(scales) {
+        let mut here = F32x4::zero();
+        for (score, &scale) in scores.iter_mut().zip(scales) {
+            let weight = exp2_rough((*score - most) * log2_e);
+            total = total + weight;
+            let weight = weight * scale;
+            largest = largest.max(weight);
+            here = here + weight;
+            *score = weight;
+        }
+        sum = sum.max(F32x4::splat(here.sum()));
+    }
+    let factor = factor(highest(largest), highest(sum), WEIGHT, WEIGHT_SUM, BLOCK);
+    (total.sum(), factor)
 }
 
 fn pairs(values: &[[i16; 8]]) -> &[Pair] {

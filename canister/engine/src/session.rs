@@ -147,11 +147,14 @@ impl Session {
         self.caches.iter().map(Cache::blocks).sum::<usize>() * block
     }
 
-    /// Takes what a pass added: tokens, and the logits of the last one if they were wanted.
-    pub(crate) fn add(&mut self, tokens: &[u32], logits: Option<&[F32x4]>) {
+    /// Takes what a pass added: tokens, and the logits of the last one if they were wanted, for
+    /// which the pass gets the buffer of those before.
+    pub(crate) fn add(&mut self, tokens: &[u32], logits: Option<&mut Vec<F32x4>>) {
         self.tokens.extend_from_slice(tokens);
-        self.logits.clear();
-        self.logits.extend_from_slice(logits.unwrap_or_default());
+        match logits {
+            Some(logits) => std::mem::swap(&mut self.logits, logits),
+            None => self.logits.clear(),
+        }
     }
 
     /// Runs the next token. The head, a third of a small model's work, runs only when

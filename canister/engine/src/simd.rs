@@ -62,6 +62,10 @@ mod lanes {
         w::v128_bitselect(sign, a, w::u32x4_splat(0x8000_0000))
     }
     #[inline(always)]
+    pub fn times_power_of_two_of_low_bits(a: Lanes, n: Lanes) -> Lanes {
+        w::i32x4_add(a, w::i32x4_shl(n, 23))
+    }
+    #[inline(always)]
     pub fn low_bits_to_power_of_two(a: Lanes) -> Lanes {
         w::i32x4_shl(w::i32x4_add(a, w::i32x4_splat(127)), 23)
     }
@@ -123,6 +127,12 @@ mod lanes {
         zip(a, sign, f32::copysign)
     }
     #[inline(always)]
+    pub fn times_power_of_two_of_low_bits(a: Lanes, n: Lanes) -> Lanes {
+        zip(a, n, |a, n| {
+            f32::from_bits(a.to_bits().wrapping_add(n.to_bits() << 23))
+        })
+    }
+    #[inline(always)]
     pub fn low_bits_to_power_of_two(a: Lanes) -> Lanes {
         Lanes(a.0.map(|x| f32::from_bits(x.to_bits().wrapping_add(127) << 23)))
     }
@@ -181,6 +191,12 @@ impl F32x4 {
     #[inline(always)]
     pub fn with_sign_of(self, sign: Self) -> Self {
         Self(lanes::copysign(self.0, sign.0))
+    }
+    /// `self` · 2^m, where m is the integer in the low bits of each lane of `n`, by adding to the
+    /// exponent: the result must be a normal number.
+    #[inline(always)]
+    pub fn times_power_of_two_of_low_bits(self, n: Self) -> Self {
+        Self(lanes::times_power_of_two_of_low_bits(self.0, n.0))
     }
     /// 2^n, where n is the integer in the low bits of each lane (see [`crate::exp`]).
     #[inline(always)]

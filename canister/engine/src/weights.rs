@@ -85,23 +85,27 @@ pub(crate) struct Input<'a> {
 impl Matrix {
     /// out = W·x + bias for each row. All vectors are padded.
     pub fn apply(&self, x: Input, out: &mut [F32x4]) {
+        let width = out.len() / x.rows;
+        self.apply_to_each(x, out.chunks_mut(width).collect());
+    }
+
+    /// The same for rows that lie anywhere.
+    pub fn apply_to_each(&self, x: Input, outs: Vec<&mut [F32x4]>) {
         match self {
-            Matrix::F32(matrix) => {
-                x.each(out, |x, out| matrix.apply(x, out));
-            }
-            Matrix::Int8(matrix) => matrix.apply(x.round(), out),
-            Matrix::Int16(matrix) => matrix.apply(x.round(), out),
+            Matrix::F32(matrix) => x.each(outs, |x, out| matrix.apply(x, out)),
+            Matrix::Int8(matrix) => matrix.apply(x.round(), outs),
+            Matrix::Int16(matrix) => matrix.apply(x.round(), outs),
         }
     }
 
     /// out += W·x + bias for each row: the output side of a residual branch.
     pub fn add_to(&self, x: Input, out: &mut [F32x4]) {
+        let width = out.len() / x.rows;
+        let outs: Vec<_> = out.chunks_mut(width).collect();
         match self {
-            Matrix::F32(matrix) => {
-                x.each(out, |x, out| matrix.add_to(x, out));
-            }
-            Matrix::Int8(matrix) => matrix.add_to(x.round(), out),
-            Matrix::Int16(matrix) => matrix.add_to(x.round(), out),
+            Matrix::F32(matrix) => x.each(outs, |x, out| matrix.add_to(x, out)),
+            Matrix::Int8(matrix) => matrix.add_to(x.round(), outs),
+            Matrix::Int16(matrix) => matrix.add_to(x.round(), outs),
         }
     }
 
@@ -130,12 +134,9 @@ impl<'a> Input<'a> {
         self.rounded
     }
 
-    fn each(self, out: &mut [F32x4], mut product: impl FnMut(&[F32x4], &mut [F32x4])) {
+    fn each(self, outs: Vec<&mut [F32x4]>, mut product: impl FnMut(&[F32x4], &mut [F32x4])) {
         let rows = self.floats.chunks_exact(self.floats.len() / self.rows);
-        let outs = out.len() / self.rows;
-        for (x, out) in rows.zip(out.chunks_exact_mut(outs)) {
-            product(x, out);
-        }
+        rows.zip(outs).for_each(|(x, out)| product(x, out));
     }
 }
 

@@ -3,8 +3,11 @@
 
 mod common;
 
-use common::{GOLDEN, generate, golden_config, golden_expected, golden_model, ids};
-use icgpt_engine::{Context, Finish, Request, Sampling, Scoring, Session};
+use common::{
+    GOLDEN, generate, golden_config, golden_expected, golden_folder, golden_model, golden_model_in,
+    ids,
+};
+use icgpt_engine::{Context, Finish, Precision, Request, Sampling, Scoring, Session};
 
 fn greedy(prompt: Vec<u32>, max_new_tokens: usize, context: Context) -> Request {
     Request {
@@ -17,43 +20,36 @@ fn greedy(prompt: Vec<u32>, max_new_tokens: usize, context: Context) -> Request 
     }
 }
 
-/// FNV-1a over the bits of all logits of the prompts. WebAssembly gives the same bits (a canister
-/// must), so a change of these numbers is a change of every model's answers: make it knowingly.
-const BITS: [u64; GOLDEN.len()] = [
-    0x0dbf_cf94_570a_ea85,
-    0x587d_5dcb_f8aa_bb06,
-    0xf7c7_1e2e_989a_4501,
-    0x58ef_5c88_b79f_0ac7,
-    0xf9e7_5193_d5e0_67fd,
-    0x4195_0d04_42e8_b280,
-    0x240a_f592_ef4a_1099,
-    0xeb59_f34f_4961_e5f7,
-    0xa4dc_c2a1_e24a_6d45,
-    0xe7c4_bbcc_8ce9_da16,
-    0x994e_57d5_8ea6_a24d,
-    0x082f_6efe_8b08_b1b2,
-    0xb58a_2b91_0249_7470,
-];
-
+/// FNV-1a over the bits of all logits of the prompts, as `tests/golden/bits.json` has them for each
+/// precision. A test of the canister holds WebAssembly to the same file. A change of these numbers is
+/// a change of every model's answers: make it knowingly.
 #[test]
 fn bits_are_the_same_everywhere() {
-    let bits = GOLDEN.map(|name| {
-        let (model, expected) = (golden_model(name), golden_expected(name));
-        let mut session = Session::new(&model);
-        let mut hash = 0xcbf2_9ce4_8422_2325u64;
-        for token in ids(&expected["prompt"]) {
-            session.forward(&model, token, true).unwrap();
-            for byte in session
-                .logits()
-                .iter()
-                .flat_map(|logit| logit.to_le_bytes())
-            {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let file = std::fs::read(golden_folder().join("bits.json")).unwrap();
+    let want: serde_json::Value = serde_json::from_slice(&file).unwrap();
+    let mut got = serde_json::Map::new();
+    for (label, precision) in [
+        ("f32", Precision::F32),
+        ("int8", Precision::Int8),
+        ("int16", Precision::Int16),
+    ] {
+        let hash = |name: &str| {
+            let (model, expected) = (golden_model_in(name, precision), golden_expected(name));
+            let mut session = Session::new(&model);
+            let mut hash = 0xcbf2_9ce4_8422_2325u64;
+            for token in ids(&expected["prompt"]) {
+                session.forward(&model, token, true).unwrap();
+                for byte in session.logits().iter().flat_map(|x| x.to_le_bytes()) {
+                    hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+                }
             }
-        }
-        hash
-    });
-    assert_eq!(bits, BITS, "{bits:#x?}");
+            (name.to_owned(), format!("{hash:016x}").into())
+        };
+        let hashes: serde_json::Map<_, _> = GOLDEN.into_iter().map(hash).collect();
+        got.insert(label.into(), hashes.into());
+    }
+    let got = serde_json::Value::from(got);
+    assert_eq!(got, want, "{got:#}");
 }
 
 /// Logits of every position of the prompt. The bound is what rounding in another order explains,
