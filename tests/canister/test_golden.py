@@ -42,6 +42,30 @@ def test_small_models(name: str, new_canister: MakeCanister) -> None:
     assert slid.token_ids == expected["slide"]
 
 
+def fnv(logits: list[list[float]]) -> str:
+    """FNV-1a over the bits of float32 numbers, as the engine's own test computes it."""
+    value = 0xCBF29CE484222325
+    for byte in np.asarray(logits, dtype="<f4").tobytes():
+        value = (value ^ byte) * 0x100000001B3 % 2**64
+    return f"{value:016x}"
+
+
+@pytest.mark.parametrize("name", ["gelu", "gptj-odd-heads", "odd-heads", "two-blocks"])
+def test_webassembly_gives_the_bits_of_the_native_engine(
+    name: str, new_canister: MakeCanister
+) -> None:
+    """The engine's tests hold the native build to the same file. Here prompts run in blocks."""
+    prompt = json.loads((GOLDEN / name / "expected.json").read_text())["prompt"]
+    bits = json.loads((GOLDEN / "bits.json").read_text())
+    for precision in ("f32", "int8", "int16"):
+        model = new_canister()
+        model.set_precision(precision)
+        with_model(model, GOLDEN / name)
+        assert model.info().precision == precision
+        logits = [model.logits(prompt[: length + 1]) for length in range(len(prompt))]
+        assert fnv(logits) == bits[precision][name], precision
+
+
 def test_the_model_in_the_box(shakespeare: ModelCanister) -> None:
     """Logits, greedy text and text past the context of the model as torch trained it."""
     expected = json.loads((ROOT / "tests" / "train" / "golden.json").read_text())

@@ -72,7 +72,7 @@ fn predict(model: &Model, tokens: &[u32]) -> (Vec<u32>, f64) {
         for at in start..(start + n_ctx).min(tokens.len() - 1) {
             session.forward(model, tokens[at], true).unwrap();
             let logits = session.logits();
-            choices.push(Sampling::greedy().choose(logits, 0));
+            choices.push(Sampling::greedy().choose(logits, 0).unwrap());
             surprise -= log_probability(logits, tokens[at + 1]);
         }
     }
