@@ -323,10 +323,10 @@ mod tests {
                 activations.set(&x[..rows * width], rows);
                 matrix.apply(&mut activations, together.chunks_mut(outs).collect());
                 matrix.add_to(&mut activations, together.chunks_mut(outs).collect());
-                let bits = |v: &[F32x4]| floats(v).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                let whole = |v: &[F32x4]| floats(v).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 assert_eq!(
-                    bits(&together),
-                    bits(&alone[..rows * outs]),
+                    whole(&together),
+                    whole(&alone[..rows * outs]),
                     "{n_in}x{n_out}, {rows} rows"
                 );
             }
