@@ -131,7 +131,7 @@ class Canister:
             if reader is not None:
                 self._active.remove(reader)
                 reader.end()
-                if len(self._idle) < KEPT_READERS:
+                if self._shown is not None and len(self._idle) < KEPT_READERS:
                     self._idle.append(reader)
                 else:
                     reader.close()
