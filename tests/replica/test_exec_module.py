@@ -13,6 +13,7 @@ import wasmtime
 from exec_support import Driver, trap_text, wat
 
 from icgpt.replica import engine, module, wasm, weights
+from icgpt.replica.ic0 import SIGNATURES
 from icgpt.replica.messages import Kind
 from icgpt.replica.module import prepare
 from icgpt.replica.wasm import InvalidModule
@@ -286,3 +287,30 @@ def test_the_inflater_stops_early() -> None:
     chunk = bytes(1 << 20)
     packed = b"".join(bomb.compress(chunk) for _ in range(200)) + bomb.flush()
     refused(packed, "when inflated")
+
+
+# What the crate ic0 1.2.0, on which ic-cdk 0.20 is built, can import.
+IC0 = """
+    accept_message call_cycles_add128 call_data_append call_new call_on_cleanup call_perform
+    call_with_best_effort_response canister_cycle_balance128
+    canister_liquid_cycle_balance128 canister_self_copy canister_self_size canister_status
+    canister_version certified_data_set cost_call cost_create_canister cost_http_request
+    cost_http_request_v2 cost_sign_with_ecdsa cost_sign_with_schnorr cost_vetkd_derive_key
+    cycles_burn128 data_certificate_copy data_certificate_present data_certificate_size
+    debug_print env_var_count env_var_name_copy env_var_name_exists env_var_name_size
+    env_var_value_copy env_var_value_size global_timer_set in_replicated_execution
+    is_controller msg_arg_data_copy msg_arg_data_size msg_caller_copy
+    msg_caller_info_data_copy msg_caller_info_data_size msg_caller_info_signer_copy
+    msg_caller_info_signer_size msg_caller_size msg_cycles_accept128 msg_cycles_available128
+    msg_cycles_refunded128 msg_deadline msg_method_name_copy msg_method_name_size msg_reject
+    msg_reject_code msg_reject_msg_copy msg_reject_msg_size msg_reply msg_reply_data_append
+    performance_counter root_key_copy root_key_size stable64_grow stable64_read
+    stable64_size stable64_write subnet_self_copy subnet_self_node_count subnet_self_size
+    time trap
+"""
+
+
+def test_every_system_call_that_the_rust_cdk_knows_is_there(tmp_path: Path) -> None:
+    names = IC0.split()
+    assert set(names) <= set(SIGNATURES)
+    assert Driver(tmp_path).install(wat("", *names)).trap is None
