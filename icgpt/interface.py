@@ -69,6 +69,8 @@ MODEL_INFO: Final = Record(
         "architecture": Opt(ARCHITECTURE),
         "precision": TEXT,
         "next_precision": Opt(TEXT),
+        "layout_sha256": Opt(BLOB),
+        "streamed": Opt(BOOL),
         "source_sha256": Record(
             {"safetensors": Opt(BLOB), "config": Opt(BLOB), "tokenizer": Opt(BLOB)}
         ),
@@ -173,4 +175,5 @@ METHODS: Final[dict[str, Method]] = {
     "set_public_mode": Method((BOOL,)),
     "set_per_message": Method((NAT64,), (EMPTY_RESULT,)),
     "set_precision": Method((Opt(TEXT),), (EMPTY_RESULT,)),
+    "set_heap_for_weights": Method((NAT64,), (EMPTY_RESULT,)),
 }

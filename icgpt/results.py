@@ -95,6 +95,10 @@ class ModelInfo:
     precision: str
     next_precision: str | None
     """What a manager chose for the next set-up."""
+    layout_sha256: bytes | None
+    """SHA-256 of the weights as they are packed for the kernels."""
+    streamed: bool
+    """Some weights are not in the heap but read from stable memory whenever they are needed."""
     source_sha256: dict[str, bytes | None]
     template: Template | None
     context: str
@@ -120,6 +124,8 @@ class ModelInfo:
             architecture=Architecture(**architecture) if architecture else None,
             precision=value["precision"],
             next_precision=value["next_precision"],
+            layout_sha256=value["layout_sha256"],
+            streamed=bool(value["streamed"]),
             source_sha256={name: sources[name] for name in FILES},
             template=Template(**template) if template else None,
             context=value["context"],
@@ -131,6 +137,7 @@ class ModelInfo:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         sources = {n: h.hex() if h is not None else None for n, h in self.source_sha256.items()}
+        layout = self.layout_sha256
         return {
             "setup": self.setup,
             "setup_done": self.setup_done,
@@ -138,6 +145,8 @@ class ModelInfo:
             "architecture": vars(self.architecture) if self.architecture else None,
             "precision": self.precision,
             "next_precision": self.next_precision,
+            "layout_sha256": layout.hex() if layout is not None else None,
+            "streamed": self.streamed,
             "source_sha256": sources,
             "template": vars(self.template) if self.template else None,
             "context": self.context,

@@ -92,8 +92,9 @@ impl Batch {
     }
 
     /// Goes on until all generations are finished (true), or until `may_continue` says no (false);
-    /// a later call goes on. It is asked before each pass. A pass, once begun, is run to its end:
-    /// the caller keeps in reserve what a whole step of as many rows takes.
+    /// a later call goes on. It is asked before each pass, which is then run to its end: the caller
+    /// keeps in reserve what a whole step of as many rows takes. Where blocks of the model are not in
+    /// memory, it is asked before each of these too, and a pass goes on in a later call.
     pub fn run(&mut self, model: &Model, may_continue: &mut dyn FnMut(Step) -> bool) -> bool {
         if Shape::of(model) != self.shape {
             let members = self.members.values_mut();
@@ -116,7 +117,9 @@ impl Batch {
             let mut sessions: Vec<_> = taking(&self.taking, &mut self.members)
                 .map(|(generation, _)| generation.session())
                 .collect();
-            while !self.pass.step(model, &mut sessions) {}
+            if !self.pass.run(model, &mut sessions, may_continue) {
+                return false;
+            }
             self.end(model);
         }
     }

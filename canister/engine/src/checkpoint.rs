@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
+use std::mem::MaybeUninit;
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use thiserror::Error;
@@ -24,6 +25,14 @@ pub trait Source {
     fn len(&self) -> u64;
     /// Fills `buf` from `offset` on. Only asked for what lies within the length.
     fn read(&self, offset: u64, buf: &mut [u8]);
+    /// The same into memory that holds nothing yet, which is what is given back.
+    fn read_new<'a>(&self, offset: u64, buf: &'a mut [MaybeUninit<u8>]) -> &'a mut [u8] {
+        buf.fill(MaybeUninit::new(0));
+        // SAFETY: all of it was just written.
+        let buf = unsafe { std::slice::from_raw_parts_mut(buf.as_mut_ptr().cast(), buf.len()) };
+        self.read(offset, buf);
+        buf
+    }
 }
 
 impl Source for [u8] {
@@ -152,6 +161,18 @@ pub(crate) struct Tensor {
     pub offset: u64,
     /// Where they end.
     pub end: u64,
+}
+
+impl Tensor {
+    /// One of no file, where only sizes matter.
+    pub fn nowhere() -> Self {
+        Self {
+            dtype: Dtype::F32,
+            shape: Vec::new(),
+            offset: 0,
+            end: 0,
+        }
+    }
 }
 
 /// The tensors of a safetensors file.

@@ -30,6 +30,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::float_cmp))]
 
+mod array;
+mod assemble;
 mod attention;
 mod batch;
 mod block;
@@ -38,6 +40,7 @@ mod checkpoint;
 mod config;
 mod exp;
 mod family;
+mod format;
 mod gelu;
 mod generation;
 mod integers;
@@ -47,6 +50,7 @@ mod load;
 mod mask;
 mod model;
 mod norm;
+mod packer;
 mod packing;
 mod pass;
 mod plan;
@@ -58,20 +62,25 @@ mod scoring;
 mod session;
 mod simd;
 mod stop;
+mod streamed;
 mod tokenizer;
+mod unpacker;
 mod weights;
 
 pub use batch::{Batch, Step};
 pub use checkpoint::{Checkpoint, CheckpointError, Source};
 pub use config::{Activation, Config, ConfigError, Context, Template};
 pub use family::Family;
+pub use format::{PACKED_VERSION, PackedError};
 pub use generation::{Finish, Generation, Request, RequestError};
 pub use load::{LoadError, Loader};
 pub use model::Model;
+pub use packer::{PackError, Packer, Sink};
 pub use plan::Problem;
 pub use sampling::{Logprob, Sampling, SamplingError, TokenLogprobs};
 pub use scoring::Scoring;
 pub use session::{ForwardError, Session};
 pub use stop::{StopError, StopStrings};
 pub use tokenizer::{Encoding, Tokenizer, TokenizerError};
+pub use unpacker::Unpacker;
 pub use weights::{Precision, UnknownPrecision};

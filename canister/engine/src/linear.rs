@@ -8,6 +8,7 @@
 //! `sum + w · x`: 7 metered instructions for 4 products, 1.8 a product with the loop round it.
 //! A matrix may be cut into panels of outputs, so that rows of outputs can be packed as they come.
 
+use crate::array::bytes_mut;
 use crate::simd::{F32x4, floats, padded};
 
 pub const WIDE: usize = 64;
@@ -38,6 +39,14 @@ impl Linear {
             panel: padded(panel.min(n_out)),
             weights,
             bias,
+        }
+    }
+
+    /// Adds the bytes of weights and bias, to be overwritten.
+    pub fn arrays_mut<'a>(&'a mut self, has_bias: bool, into: &mut Vec<&'a mut [u8]>) {
+        into.push(bytes_mut(&mut self.weights));
+        if has_bias {
+            into.push(bytes_mut(&mut self.bias));
         }
     }
 

@@ -7,15 +7,14 @@
 
 use thiserror::Error;
 
+use crate::array::Array;
+use crate::assemble::assemble;
 use crate::checkpoint::{Checkpoint, Dtype, Source};
 use crate::config::Config;
-use crate::family::Family;
-use crate::model::{Layer, Model};
-use crate::norm::LayerNorm;
+use crate::format::Format;
+use crate::model::Model;
 use crate::plan::{Part, Plan, Problem, list};
-use crate::rotary::Rotary;
-use crate::simd::F32x4;
-use crate::weights::{Matrix, Packed, Precision};
+use crate::weights::{Packed, Precision};
 
 /// Packed weights of a larger model would not fit in a canister's heap beside the rest.
 const MAX_BYTES: u64 = 3 << 30;
@@ -55,89 +54,61 @@ pub enum LoadError {
     Unfinished,
 }
 
-/// A model being loaded.
-pub struct Loader {
-    config: Config,
+/// A checkpoint being read, part by part.
+pub(crate) struct Reading {
     parts: Vec<Part>,
     precision: Precision,
-    /// Parts that are done.
-    packed: Vec<Packed>,
-    /// The part at work, whether its rows are only looked at this time, and how many are done.
+    /// The next part, what is packed of it, whether its rows are only looked at this time, and how
+    /// many are done.
+    part: usize,
     current: Option<Packed>,
     scanning: bool,
     row: usize,
     done: u64,
-    total: u64,
-    memory: u64,
     bytes: Vec<u8>,
     floats: Vec<f32>,
 }
 
-impl Loader {
-    /// Checks that the checkpoint has all tensors, in the right shapes. The model will hold f32.
-    ///
-    /// # Errors
-    /// [`LoadError::Mismatch`] names everything that is wrong; [`LoadError::TooLarge`].
-    pub fn new(config: Config, checkpoint: &Checkpoint) -> Result<Loader, LoadError> {
-        Self::with_precision(config, checkpoint, Precision::F32)
-    }
-
-    /// The same for a model of any precision.
-    ///
-    /// # Errors
-    /// As [`Loader::new`].
-    pub fn with_precision(
-        config: Config,
+impl Reading {
+    /// Checks that the checkpoint has all tensors, in the right shapes.
+    pub fn new(
+        config: &Config,
         checkpoint: &Checkpoint,
         precision: Precision,
-    ) -> Result<Loader, LoadError> {
-        let parts = Plan::new(&config, checkpoint).all()?;
-        let memory: u64 = parts.iter().map(|part| part.packed_bytes(precision)).sum();
-        if memory > MAX_BYTES {
-            return Err(LoadError::TooLarge { bytes: memory });
-        }
-        let total = parts
-            .iter()
-            .flat_map(|part| &part.tensors)
-            .map(|(_, tensor)| tensor.end - tensor.offset)
-            .sum();
-        Ok(Loader {
-            config,
+    ) -> Result<Self, LoadError> {
+        Ok(Self {
+            parts: Plan::new(config, checkpoint).all()?,
             precision,
-            packed: Vec::with_capacity(parts.len()),
-            parts,
+            part: 0,
             current: None,
             scanning: false,
             row: 0,
             done: 0,
-            total,
-            memory,
             bytes: Vec::new(),
             floats: Vec::new(),
         })
     }
 
-    /// Reads on until all is read (true), or until `may_continue`, asked before each piece, says no
-    /// (false).
-    ///
-    /// # Errors
-    /// A weight is not finite, or memory is short; loading can't go on then.
-    pub fn step(
-        &mut self,
-        source: &dyn Source,
-        may_continue: &mut dyn FnMut() -> bool,
-    ) -> Result<bool, LoadError> {
-        while self.packed.len() < self.parts.len() {
-            if !may_continue() {
-                return Ok(false);
-            }
-            self.piece(source)?;
-        }
-        Ok(true)
+    /// Number of weights, counted as the checkpoint stores them.
+    pub fn parameters(&self) -> u64 {
+        let stored = self.parts.iter().filter(|part| !part.tensors.is_empty());
+        stored.map(Part::weights).sum()
     }
 
-    fn piece(&mut self, source: &dyn Source) -> Result<(), LoadError> {
-        let part = &self.parts[self.packed.len()];
+    /// Bytes of weights packed so far. Quantised matrices are read twice, and count the second time.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// Bytes of weights in all.
+    pub fn total(&self) -> u64 {
+        let tensors = self.parts.iter().flat_map(|part| &part.tensors);
+        tensors.map(|(_, tensor)| tensor.end - tensor.offset).sum()
+    }
+
+    /// Reads one piece; gives the arrays of the part that it ends. There must be a part left.
+    pub fn piece(&mut self, source: &dyn Source) -> Result<Option<Vec<Array>>, LoadError> {
+        let part = &self.parts[self.part];
         if self.current.is_none() {
             let started = Packed::new(part, self.precision);
             let started = started.ok_or_else(|| LoadError::OutOfMemory {
@@ -183,25 +154,88 @@ impl Loader {
             }
         }
         self.row += rows;
-        if self.row == part.rows {
-            self.row = 0;
-            if !std::mem::take(&mut self.scanning) {
-                self.packed.extend(self.current.take());
-            }
+        if self.row < part.rows {
+            return Ok(None);
         }
-        Ok(())
+        self.row = 0;
+        if std::mem::take(&mut self.scanning) {
+            return Ok(None);
+        }
+        self.part += 1;
+        Ok(self.current.take().map(Packed::into_arrays))
+    }
+}
+
+/// A model being loaded from a checkpoint, without a packed file.
+pub struct Loader {
+    config: Config,
+    reading: Reading,
+    memory: u64,
+    /// Of each part that is done.
+    arrays: Vec<Vec<Array>>,
+}
+
+impl Loader {
+    /// Checks that the checkpoint has all tensors, in the right shapes. The model will hold f32.
+    ///
+    /// # Errors
+    /// [`LoadError::Mismatch`] names everything that is wrong; [`LoadError::TooLarge`].
+    pub fn new(config: Config, checkpoint: &Checkpoint) -> Result<Loader, LoadError> {
+        Self::with_precision(config, checkpoint, Precision::F32)
+    }
+
+    /// The same for a model of any precision.
+    ///
+    /// # Errors
+    /// As [`Loader::new`].
+    pub fn with_precision(
+        config: Config,
+        checkpoint: &Checkpoint,
+        precision: Precision,
+    ) -> Result<Loader, LoadError> {
+        let reading = Reading::new(&config, checkpoint, precision)?;
+        let format = Format::new(&config, precision, reading.parameters());
+        let memory = format.sections().map(|section| section.bytes).sum();
+        if memory > MAX_BYTES {
+            return Err(LoadError::TooLarge { bytes: memory });
+        }
+        Ok(Loader {
+            config,
+            reading,
+            memory,
+            arrays: Vec::new(),
+        })
+    }
+
+    /// Reads on until all is read (true), or until `may_continue`, asked before each piece, says no
+    /// (false).
+    ///
+    /// # Errors
+    /// A weight is not finite, or memory is short; loading can't go on then.
+    pub fn step(
+        &mut self,
+        source: &dyn Source,
+        may_continue: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, LoadError> {
+        while self.arrays.len() < self.reading.parts.len() {
+            if !may_continue() {
+                return Ok(false);
+            }
+            self.arrays.extend(self.reading.piece(source)?);
+        }
+        Ok(true)
     }
 
     /// Bytes of weights packed so far. Quantised matrices are read twice, and count the second time.
     #[must_use]
     pub fn done(&self) -> u64 {
-        self.done
+        self.reading.done()
     }
 
     /// Bytes of weights in all.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.total
+        self.reading.total()
     }
 
     /// Bytes of memory that the weights take when packed.
@@ -215,86 +249,16 @@ impl Loader {
     /// # Errors
     /// [`LoadError::Unfinished`].
     pub fn finish(self) -> Result<Model, LoadError> {
-        let Loader {
-            config,
-            precision,
-            parts,
-            packed,
-            ..
-        } = self;
-        if packed.len() < parts.len() {
-            return Err(LoadError::Unfinished);
-        }
-        let tensors = parts.iter().filter(|part| !part.tensors.is_empty());
-        let parameters = tensors
-            .map(|part| part.rows as u64 * part.columns as u64)
-            .sum();
-        let mut parts = Parts(parts.iter().zip(packed));
-        let (n_embd, n_head) = (config.n_embd, config.n_head);
-        let (gptj, tied) = (config.family != Family::Gpt2, config.tie_word_embeddings);
-        let wte = parts.matrix(gptj && tied)?;
-        let wpe = if gptj { Vec::new() } else { parts.floats()? };
-        let mut layers = Vec::with_capacity(config.n_layer);
-        for layer in 0..config.n_layer {
-            layers.push(Layer {
-                ln_1: parts.norm(&config)?,
-                c_attn: parts.matrix(!gptj)?,
-                attn_proj: parts.matrix(!gptj)?,
-                ln_2: if gptj {
-                    None
-                } else {
-                    Some(parts.norm(&config)?)
-                },
-                c_fc: parts.matrix(true)?,
-                mlp_proj: parts.matrix(true)?,
-                scale: config.attention_scale(layer),
-            });
-        }
-        let ln_f = parts.norm(&config)?;
-        let lm_head = if tied {
-            None
-        } else {
-            Some(parts.matrix(gptj)?)
-        };
-        let rotary = match config.family {
-            Family::Gpt2 => None,
-            Family::GptJ { rotary_dim } => Some(Rotary::new(n_embd / n_head, rotary_dim)),
-        };
-        Ok(Model {
-            config,
-            precision,
-            parameters,
-            wte,
-            wpe,
-            rotary,
-            layers,
-            ln_f,
-            lm_head,
-        })
-    }
-}
-
-/// What was loaded, in the plan's order.
-struct Parts<I>(I);
-
-impl<'a, I: Iterator<Item = (&'a Part, Packed)>> Parts<I> {
-    fn floats(&mut self) -> Result<Vec<F32x4>, LoadError> {
-        let (_, packed) = self.0.next().ok_or(LoadError::Unfinished)?;
-        Ok(packed.into_floats())
-    }
-
-    fn matrix(&mut self, has_bias: bool) -> Result<Matrix, LoadError> {
-        let (part, packed) = self.0.next().ok_or(LoadError::Unfinished)?;
-        let bias = if has_bias { self.floats()? } else { Vec::new() };
-        Ok(packed.into_matrix(part, bias))
-    }
-
-    fn norm(&mut self, config: &Config) -> Result<LayerNorm, LoadError> {
-        Ok(LayerNorm {
-            gain: self.floats()?,
-            bias: self.floats()?,
-            epsilon: config.layer_norm_epsilon,
-        })
+        let Reading {
+            parts, precision, ..
+        } = &self.reading;
+        let parameters = self.reading.parameters();
+        let layers = self.config.n_layer;
+        let parts = parts.iter().zip(self.arrays);
+        let model = assemble(self.config, *precision, parameters, parts, layers);
+        let mut model = model.ok_or(LoadError::Unfinished)?;
+        model.memory = self.memory;
+        Ok(model)
     }
 }
 

@@ -6,9 +6,11 @@
 //! Komatsuzaki, 2021) rotates queries and keys instead of adding positions, and has one norm a block.
 
 use crate::config::Config;
+use crate::family::Family;
 use crate::norm::LayerNorm;
 use crate::rotary::Rotary;
 use crate::simd::{F32x4, floats_mut, padded};
+use crate::streamed::{Lent, Streamed};
 use crate::weights::{Matrix, Precision};
 
 /// A loaded model.
@@ -16,12 +18,15 @@ pub struct Model {
     pub(crate) config: Config,
     pub(crate) precision: Precision,
     pub(crate) parameters: u64,
+    pub(crate) memory: u64,
     pub(crate) wte: Matrix,
     /// `[n_ctx][padded n_embd]`
     pub(crate) wpe: Vec<F32x4>,
     /// Instead of `wpe` where positions are rotations.
     pub(crate) rotary: Option<Rotary>,
+    /// The blocks in memory, and where the others are.
     pub(crate) layers: Vec<Layer>,
+    pub(crate) streamed: Option<Streamed>,
     pub(crate) ln_f: LayerNorm,
     /// None when the head shares `wte`.
     pub(crate) lm_head: Option<Matrix>,
@@ -38,6 +43,23 @@ pub(crate) struct Layer {
     pub mlp_proj: Matrix,
     /// What attention scores are multiplied by.
     pub scale: f32,
+}
+
+impl Layer {
+    /// All its arrays, in the plan's order.
+    pub fn arrays_mut(&mut self, config: &Config) -> Vec<&mut [u8]> {
+        let attention_has_bias = config.family == Family::Gpt2;
+        let mut arrays = Vec::new();
+        self.ln_1.arrays_mut(&mut arrays);
+        self.c_attn.arrays_mut(attention_has_bias, &mut arrays);
+        self.attn_proj.arrays_mut(attention_has_bias, &mut arrays);
+        if let Some(ln_2) = &mut self.ln_2 {
+            ln_2.arrays_mut(&mut arrays);
+        }
+        self.c_fc.arrays_mut(true, &mut arrays);
+        self.mlp_proj.arrays_mut(true, &mut arrays);
+        arrays
+    }
 }
 
 impl Model {
@@ -57,6 +79,34 @@ impl Model {
     #[must_use]
     pub fn parameters(&self) -> u64 {
         self.parameters
+    }
+
+    /// Bytes of weights in memory.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// Whether some of its weights are not in memory but read whenever they are needed.
+    #[must_use]
+    pub fn is_streamed(&self) -> bool {
+        self.streamed.is_some()
+    }
+
+    /// The weights of a block.
+    pub(crate) fn layer(&self, index: usize) -> Lent<'_> {
+        match (self.layers.get(index), &self.streamed) {
+            (None, Some(streamed)) => streamed.layer(&self.config, index),
+            _ => Lent::Held(&self.layers[index]),
+        }
+    }
+
+    /// Bytes that are read when a block is needed now; 0 for one in memory.
+    pub(crate) fn bytes_to_read(&self, index: usize) -> u64 {
+        match &self.streamed {
+            Some(streamed) if index >= self.layers.len() => streamed.bytes(index),
+            _ => 0,
+        }
     }
 
     /// Whether the head shares the token embedding.

@@ -1,5 +1,6 @@
 //! Layer normalisation over each token's vector: (x − mean) / sqrt(variance + ε) · gain + bias.
 
+use crate::array::bytes_mut;
 use crate::simd::{F32x4, floats_mut, padded};
 
 /// Gain and bias of one normalisation, padded with zeros.
@@ -10,6 +11,12 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
+    /// Adds the bytes of gain and bias, to be overwritten.
+    pub fn arrays_mut<'a>(&'a mut self, into: &mut Vec<&'a mut [u8]>) {
+        into.push(bytes_mut(&mut self.gain));
+        into.push(bytes_mut(&mut self.bias));
+    }
+
     /// Normalises the first `n` floats of each row of `x` into `out`; what lies behind them becomes
     /// zero. Rows are padded.
     pub fn apply(&self, n: usize, x: &[F32x4], out: &mut [F32x4]) {

@@ -6,6 +6,7 @@
 //! their keys and values are stored.
 
 use crate::attention::Attention;
+use crate::batch::Step;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::gelu;
@@ -76,6 +77,28 @@ impl Pass {
         self.layer.is_some()
     }
 
+    /// Runs the pass to its end (true), or until `may_continue`, asked before each block that is
+    /// not in memory, says no (false).
+    pub fn run(
+        &mut self,
+        model: &Model,
+        sessions: &mut [&mut Session],
+        may_continue: &mut dyn FnMut(Step) -> bool,
+    ) -> bool {
+        loop {
+            let step = Step {
+                rows: self.spans.iter().map(|span| span.rows).sum(),
+                bytes: self.layer.map_or(0, |index| model.bytes_to_read(index)),
+            };
+            if step.bytes > 0 && !may_continue(step) {
+                return false;
+            }
+            if self.step(model, sessions) {
+                return true;
+            }
+        }
+    }
+
     /// Starts a pass: for each session the tokens that follow those it holds, and of how many of
     /// them logits are wanted. Ids must be in the vocabulary and positions in the context.
     pub fn start<'a>(
@@ -108,8 +131,8 @@ impl Pass {
         let Some(index) = self.layer else {
             return true;
         };
-        let last = index + 1 == model.layers.len();
-        self.block(model, &model.layers[index], index, last, sessions);
+        let last = index + 1 == model.config().n_layer;
+        self.block(model, &model.layer(index), index, last, sessions);
         if !last {
             self.layer = Some(index + 1);
             return false;

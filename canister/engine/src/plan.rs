@@ -11,8 +11,6 @@ use crate::config::Config;
 use crate::family::Family;
 use crate::linear::WIDE;
 use crate::load::LoadError;
-use crate::simd::padded;
-use crate::weights::Precision;
 
 /// About how many bytes are read at a time.
 const PIECE: usize = 1 << 20;
@@ -93,6 +91,8 @@ pub(crate) enum Layout {
 /// other; without any (a bias that the checkpoint leaves out) they are all zeros.
 pub(crate) struct Part {
     pub name: String,
+    /// The block that it belongs to.
+    pub layer: Option<usize>,
     pub tensors: Vec<(String, Tensor)>,
     pub layout: Layout,
     pub rows: usize,
@@ -100,15 +100,18 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Bytes that it takes when packed.
-    pub fn packed_bytes(&self, precision: Precision) -> u64 {
+    /// Inputs and outputs of a matrix.
+    pub fn matrix(&self) -> Option<(usize, usize)> {
         match self.layout {
-            Layout::Inputs | Layout::Outputs => {
-                let weights = padded(self.rows) as u64 * padded(self.columns) as u64;
-                weights * precision.bytes()
-            }
-            Layout::Rows => self.rows as u64 * padded(self.columns) as u64 * 4,
+            Layout::Inputs => Some((self.rows, self.columns)),
+            Layout::Outputs => Some((self.columns, self.rows)),
+            Layout::Rows => None,
         }
+    }
+
+    /// Weights, as the checkpoint counts them.
+    pub fn weights(&self) -> u64 {
+        self.rows as u64 * self.columns as u64
     }
 
     /// The tensor that holds a row, its name, the row's place in it, and how many rows follow there,
@@ -132,7 +135,9 @@ impl Part {
 /// Finds the parts of a model in a checkpoint, in the order in which `finish` takes them.
 pub(crate) struct Plan<'a> {
     config: &'a Config,
-    checkpoint: &'a Checkpoint,
+    /// None when only the parts' sizes are asked for.
+    checkpoint: Option<&'a Checkpoint>,
+    layer: Option<usize>,
     /// What transformers puts before all names but the head's, when the checkpoint was saved with
     /// a head.
     prefix: &'static str,
@@ -155,7 +160,8 @@ impl<'a> Plan<'a> {
         let biases = checkpoint.names().any(is_bias);
         Self {
             config,
-            checkpoint,
+            checkpoint: Some(checkpoint),
+            layer: None,
             prefix,
             biases,
             parts: Vec::new(),
@@ -163,17 +169,36 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// The parts of such a model, whatever checkpoint it may come from.
+    pub fn outline(config: &'a Config) -> Vec<Part> {
+        let mut plan = Self {
+            config,
+            checkpoint: None,
+            layer: None,
+            prefix: "",
+            biases: true,
+            parts: Vec::new(),
+            problems: Vec::new(),
+        };
+        plan.parts();
+        plan.parts
+    }
+
     /// All parts.
     pub fn all(mut self) -> Result<Vec<Part>, LoadError> {
-        match self.config.family {
-            Family::Gpt2 => self.gpt2(),
-            Family::GptJ { .. } => self.gptj(),
-        }
+        self.parts();
         self.extra_layers();
         if self.problems.is_empty() {
             Ok(self.parts)
         } else {
             Err(LoadError::Mismatch(self.problems))
+        }
+    }
+
+    fn parts(&mut self) {
+        match self.config.family {
+            Family::Gpt2 => self.gpt2(),
+            Family::GptJ { .. } => self.gptj(),
         }
     }
 
@@ -183,6 +208,7 @@ impl<'a> Plan<'a> {
         let name = self.prefixed("wpe.weight");
         self.find(name, Layout::Rows, &[self.config.n_ctx, n]);
         for layer in 0..self.config.n_layer {
+            self.layer = Some(layer);
             self.vectors(&format!("h.{layer}.ln_1"));
             self.linear(&format!("h.{layer}.attn.c_attn"), n, 3 * n);
             self.linear(&format!("h.{layer}.attn.c_proj"), n, n);
@@ -190,6 +216,7 @@ impl<'a> Plan<'a> {
             self.linear(&format!("h.{layer}.mlp.c_fc"), n, n_inner);
             self.linear(&format!("h.{layer}.mlp.c_proj"), n_inner, n);
         }
+        self.layer = None;
         self.vectors("ln_f");
         if !self.config.tie_word_embeddings {
             self.head();
@@ -205,6 +232,7 @@ impl<'a> Plan<'a> {
             self.head_bias();
         }
         for layer in 0..self.config.n_layer {
+            self.layer = Some(layer);
             self.vectors(&format!("h.{layer}.ln_1"));
             let attention = format!("h.{layer}.attn");
             self.stacked(&attention, &["q_proj", "k_proj", "v_proj"], n, n);
@@ -215,6 +243,7 @@ impl<'a> Plan<'a> {
             self.stacked(&perceptron, &["fc_out"], n_inner, n);
             self.bias(&format!("{perceptron}.fc_out"), n);
         }
+        self.layer = None;
         self.vectors("ln_f");
         if !tied {
             self.head();
@@ -274,6 +303,7 @@ impl<'a> Plan<'a> {
         } else {
             self.parts.push(Part {
                 name,
+                layer: self.layer,
                 tensors: Vec::new(),
                 layout: Layout::Rows,
                 rows: 1,
@@ -296,6 +326,7 @@ impl<'a> Plan<'a> {
         if let Some((name, _)) = tensors.first() {
             self.parts.push(Part {
                 name: name.clone(),
+                layer: self.layer,
                 tensors,
                 layout,
                 rows,
@@ -306,7 +337,10 @@ impl<'a> Plan<'a> {
 
     /// A tensor of that shape; what is wrong with it becomes a problem.
     fn tensor(&mut self, name: String, shape: &[usize]) -> Option<(String, Tensor)> {
-        let Some(tensor) = self.checkpoint.tensors.get(&name).cloned() else {
+        let Some(checkpoint) = self.checkpoint else {
+            return Some((name, Tensor::nowhere()));
+        };
+        let Some(tensor) = checkpoint.tensors.get(&name).cloned() else {
             self.problems.push(Problem::Missing(name));
             return None;
         };
@@ -332,11 +366,8 @@ impl<'a> Plan<'a> {
     /// Weights behind the last block mean that config.json is another model's.
     fn extra_layers(&mut self) {
         let first = format!("{}h.{}.", self.prefix, self.config.n_layer);
-        if let Some(name) = self
-            .checkpoint
-            .names()
-            .find(|name| name.starts_with(&first))
-        {
+        let mut names = self.checkpoint.iter().flat_map(|one| one.names());
+        if let Some(name) = names.find(|name| name.starts_with(&first)) {
             self.problems.push(Problem::ExtraLayer(name.into()));
         }
     }

@@ -4,10 +4,12 @@
 //! ±`ACTIVATION`. A sum can't overflow: the scale of an output is chosen so that the magnitudes of
 //! its weights in any pass, times `ACTIVATION`, stay below 2^31 (`packing`).
 
+use crate::array::{Plain, bytes_mut};
 use crate::block;
 use crate::integers::{I32x4, Pair, round};
 use crate::kernel::{Weight, multiply_rows, passes};
-use crate::simd::{F32x4, floats, padded};
+use crate::packing::PASS_SUM;
+use crate::simd::{F32x4, floats, padded, zeros};
 
 /// The largest magnitude of a rounded activation.
 pub const ACTIVATION: f32 = 8191.0;
@@ -70,7 +72,58 @@ pub struct Quantised<W> {
     pub bias: Vec<F32x4>,
 }
 
+impl<W: Weight> Quantised<W>
+where
+    [W; 8]: Plain,
+{
+    /// Adds the bytes of weights, scales and bias, to be overwritten.
+    pub fn arrays_mut<'a>(&'a mut self, has_bias: bool, into: &mut Vec<&'a mut [u8]>) {
+        into.push(bytes_mut(&mut self.weights));
+        into.push(bytes_mut(&mut self.scales));
+        if has_bias {
+            into.push(bytes_mut(&mut self.bias));
+        }
+    }
+}
+
 impl<W: Weight> Quantised<W> {
+    /// A matrix of weights and scales that were packed, without bias.
+    pub fn new(n_in: usize, n_out: usize, weights: Vec<[W; 8]>, scales: Vec<F32x4>) -> Self {
+        Self {
+            n_in,
+            n_out,
+            weights,
+            scales,
+            bias: zeros(n_out),
+        }
+    }
+
+    /// Whether no sum of a pass can overflow, which packing sees to and a foreign file may not.
+    pub fn sums_fit(n_in: usize, n_out: usize, weights: &[[W; 8]]) -> bool {
+        let groups = padded(n_out) / 4;
+        passes(n_in).all(|(start, width)| {
+            let pass = &weights[start / 2 * groups..][..width / 2 * groups];
+            pass.chunks_exact(width / 2).all(|group| {
+                let mut sums = [0; 4];
+                for eight in group {
+                    let (pairs, _) = eight.as_chunks::<2>();
+                    for (sum, pair) in sums.iter_mut().zip(pairs) {
+                        *sum += pair
+                            .map(|weight| weight.to_f32().abs() as u32)
+                            .iter()
+                            .sum::<u32>();
+                    }
+                }
+                sums.iter().all(|&sum| sum <= PASS_SUM)
+            })
+        })
+    }
+
+    /// Weights and scales.
+    pub fn into_arrays(self) -> (Vec<[W; 8]>, Vec<F32x4>) {
+        (self.weights, self.scales)
+    }
+
     /// The same with a bias, padded, or empty for none.
     pub fn with_bias(self, bias: Vec<F32x4>) -> Self {
         if bias.is_empty() {

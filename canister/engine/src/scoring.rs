@@ -60,7 +60,7 @@ impl Scoring {
     }
 
     /// Goes on until all is scored (true), or until `may_continue` says no (false); a later call
-    /// goes on. It is asked before each pass.
+    /// goes on. It is asked before each pass, and before each block that is not in memory.
     pub fn run(&mut self, model: &Model, may_continue: &mut dyn FnMut(Step) -> bool) -> bool {
         if !self.session.fits(model) {
             // Ids and length were checked for another model: there is no answer.
@@ -81,7 +81,10 @@ impl Scoring {
                 let part = (&self.session, run, self.wanted());
                 self.pass.start(model, std::iter::once(part));
             }
-            while !self.pass.step(model, &mut [&mut self.session]) {}
+            let sessions = &mut [&mut self.session];
+            if !self.pass.run(model, sessions, may_continue) {
+                return false;
+            }
             let end = start + self.rows;
             let followers = self.tokens[end - self.wanted() + 1..=end].iter();
             for (logits, &token) in self.pass.logits().zip(followers) {

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::array::Array;
 use crate::linear::{Linear, pack_inputs, pack_outputs, packed_len};
 use crate::packing::Packing;
 use crate::plan::{Layout, PANEL, Part};
@@ -83,6 +84,30 @@ pub(crate) struct Input<'a> {
 }
 
 impl Matrix {
+    /// The matrix that a part's arrays are, with its bias (empty for none); `None` when they are
+    /// no matrix's. An embedding lies in panels of outputs.
+    pub fn new(part: &Part, arrays: Vec<Array>, bias: Vec<F32x4>) -> Option<Self> {
+        let (n_in, n_out) = part.matrix()?;
+        let panel = if part.layout == Layout::Outputs {
+            PANEL
+        } else {
+            n_out
+        };
+        let mut arrays = arrays.into_iter();
+        Some(match (arrays.next()?, arrays.next()) {
+            (Array::Floats(weights), None) => {
+                Matrix::F32(Linear::new(n_in, n_out, panel, weights, bias))
+            }
+            (Array::Int8(weights), Some(Array::Floats(scales))) => {
+                Matrix::Int8(Quantised::new(n_in, n_out, weights, scales).with_bias(bias))
+            }
+            (Array::Int16(weights), Some(Array::Floats(scales))) => {
+                Matrix::Int16(Quantised::new(n_in, n_out, weights, scales).with_bias(bias))
+            }
+            _ => return None,
+        })
+    }
+
     /// out = W·x + bias for each row. All vectors are padded.
     pub fn apply(&self, x: Input, out: &mut [F32x4]) {
         let width = out.len() / x.rows;
@@ -106,6 +131,15 @@ impl Matrix {
             Matrix::F32(matrix) => x.each(outs, |x, out| matrix.add_to(x, out)),
             Matrix::Int8(matrix) => matrix.add_to(x.round(), outs),
             Matrix::Int16(matrix) => matrix.add_to(x.round(), outs),
+        }
+    }
+
+    /// Adds the bytes of all arrays, to be overwritten.
+    pub fn arrays_mut<'a>(&'a mut self, has_bias: bool, into: &mut Vec<&'a mut [u8]>) {
+        match self {
+            Matrix::F32(matrix) => matrix.arrays_mut(has_bias, into),
+            Matrix::Int8(matrix) => matrix.arrays_mut(has_bias, into),
+            Matrix::Int16(matrix) => matrix.arrays_mut(has_bias, into),
         }
     }
 
@@ -150,10 +184,8 @@ pub(crate) enum Packed {
 impl Packed {
     /// An empty one; `None` when memory is short.
     pub fn new(part: &Part, precision: Precision) -> Option<Self> {
-        let (n_in, n_out) = match part.layout {
-            Layout::Inputs => (part.rows, part.columns),
-            Layout::Outputs => (part.columns, part.rows),
-            Layout::Rows => return Self::floats(part.rows * padded(part.columns) / 4),
+        let Some((n_in, n_out)) = part.matrix() else {
+            return Self::floats(part.rows * padded(part.columns) / 4);
         };
         match precision {
             Precision::F32 => Self::floats(packed_len(n_in, n_out) as usize),
@@ -196,24 +228,18 @@ impl Packed {
         }
     }
 
-    /// The vectors of a part that is no matrix.
-    pub fn into_floats(self) -> Vec<F32x4> {
+    /// Its arrays, in the order of a packed file.
+    pub fn into_arrays(self) -> Vec<Array> {
         match self {
-            Packed::Floats(floats) => floats,
-            Packed::Int8(_) | Packed::Int16(_) => Vec::new(),
-        }
-    }
-
-    /// The matrix, with its bias (empty for none). An embedding lies in panels of outputs.
-    pub fn into_matrix(self, part: &Part, bias: Vec<F32x4>) -> Matrix {
-        let (n_in, n_out, panel) = match part.layout {
-            Layout::Outputs => (part.columns, part.rows, PANEL),
-            Layout::Inputs | Layout::Rows => (part.rows, part.columns, part.columns),
-        };
-        match self {
-            Packed::Floats(floats) => Matrix::F32(Linear::new(n_in, n_out, panel, floats, bias)),
-            Packed::Int8(packing) => Matrix::Int8(packing.finish().with_bias(bias)),
-            Packed::Int16(packing) => Matrix::Int16(packing.finish().with_bias(bias)),
+            Packed::Floats(floats) => vec![Array::Floats(floats)],
+            Packed::Int8(packing) => {
+                let (weights, scales) = packing.finish().into_arrays();
+                vec![Array::Int8(weights), Array::Floats(scales)]
+            }
+            Packed::Int16(packing) => {
+                let (weights, scales) = packing.finish().into_arrays();
+                vec![Array::Int16(weights), Array::Floats(scales)]
+            }
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use icgpt_engine::{
-    CheckpointError, ConfigError, LoadError, RequestError, StopError, TokenizerError,
-    UnknownPrecision,
+    CheckpointError, ConfigError, LoadError, PackError, PackedError, RequestError, StopError,
+    TokenizerError, UnknownPrecision,
 };
 
 use crate::files::Kind;
@@ -36,8 +36,16 @@ pub enum Error {
     Load(LoadError),
     /// No precision has this name.
     Precision(UnknownPrecision),
-    /// The model would not fit into the heap.
-    TooLargeForHeap(u64),
+    /// The checkpoint can't be packed.
+    Pack(PackError),
+    /// The packed weights can't be loaded.
+    Packed(PackedError),
+    /// The stored weights are packed in another layout, and too large to be packed again in passing.
+    NeedsSetUp,
+    /// The model must make way for a large one, but generations run on it.
+    ModelInUse,
+    /// More heap than a canister can spare for weights.
+    HeapForWeights(u64),
     /// `tokenizer.json` is not usable.
     Tokenizer(TokenizerError),
     /// The tokenizer has ids that the model does not.
@@ -106,11 +114,21 @@ impl fmt::Display for Error {
             Self::Checkpoint(e) => write!(f, "safetensors: {e}"),
             Self::Load(e) => write!(f, "safetensors: {e}"),
             Self::Precision(e) => e.fmt(f),
-            Self::TooLargeForHeap(bytes) => write!(
+            Self::Pack(e) => write!(f, "safetensors: {e}"),
+            Self::Packed(e) => write!(f, "packed weights: {e}"),
+            Self::NeedsSetUp => write!(
                 f,
-                "the model needs {bytes} bytes of heap, more than a canister can give it: \
-                 choose int8 or int16 with set_precision"
+                "the weights are packed in the layout of another version: call setup_model to pack \
+                 them again"
             ),
+            Self::ModelInUse => write!(
+                f,
+                "the heap can't hold two models, and generations run on the one that must make way: \
+                 set up again when they have ended"
+            ),
+            Self::HeapForWeights(most) => {
+                write!(f, "weights may take at most {most} bytes of heap")
+            }
             Self::Tokenizer(e) => write!(f, "tokenizer.json: {e}"),
             Self::Vocabulary { max_id, vocab_size } => write!(
                 f,
@@ -154,6 +172,8 @@ from! {
     CheckpointError => Checkpoint,
     LoadError => Load,
     UnknownPrecision => Precision,
+    PackError => Pack,
+    PackedError => Packed,
     TokenizerError => Tokenizer,
     RequestError => Request,
     StopError => Stop,

@@ -4,6 +4,7 @@
 //! set-up makes that one the live one.
 
 use std::fmt;
+use std::mem::MaybeUninit;
 
 use ic_stable_structures::Memory;
 use icgpt_engine::Source;
@@ -15,7 +16,8 @@ use crate::error::Error;
 use crate::storage::{self, Live, Region, Slot, Staged};
 use crate::types::{FileInfo, FileState};
 
-const PAGE: u64 = 65_536;
+/// A page of stable memory.
+pub const PAGE: u64 = 65_536;
 
 /// A kind of file; the discriminant is its place in the stable record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +66,23 @@ impl Source for StableFile {
     fn read(&self, offset: u64, buf: &mut [u8]) {
         self.region.read(offset, buf);
     }
+
+    fn read_new<'a>(&self, offset: u64, buf: &'a mut [MaybeUninit<u8>]) -> &'a mut [u8] {
+        let (start, count) = (buf.as_mut_ptr().cast(), buf.len());
+        // SAFETY: the buffer is `count` bytes, all of which are written before they are lent out.
+        unsafe {
+            self.region.read_unsafe(offset, start, count);
+            std::slice::from_raw_parts_mut(start, count)
+        }
+    }
 }
 
 impl StableFile {
+    /// The first `length` bytes of a region.
+    pub fn new(region: Region, length: u64) -> Self {
+        Self { region, length }
+    }
+
     /// The whole file; for the small kinds.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.length as usize];

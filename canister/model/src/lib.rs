@@ -1,7 +1,7 @@
 //! The model canister: a GPT on the Internet Computer.
 //!
 //! A thin shell over [`icgpt_engine`], which does the arithmetic. Data flows one way:
-//! [`seed`] takes uploaded bytes, [`files`] keeps them in [`storage`], [`serving`] builds the model,
+//! [`seed`] takes uploaded bytes, [`files`] keeps them in [`storage`], [`serving`] packs and loads the model,
 //! [`jobs`] generates with it in [`slices`] of messages. [`access`] says who may call what.
 
 mod access;
@@ -11,6 +11,7 @@ mod files;
 mod jobs;
 mod options;
 mod own;
+mod packed;
 mod random;
 mod reply;
 mod seed;

@@ -13,6 +13,7 @@ use crate::access::{manager, user};
 use crate::error::Error;
 use crate::files::{self, Kind};
 use crate::jobs;
+use crate::packed;
 use crate::serving;
 use crate::slices::{self, Budget, LEAST_PER_MESSAGE, MOST_PER_MESSAGE, next_message};
 use crate::storage::{self, LAYOUT_VERSION};
@@ -66,6 +67,8 @@ fn model_info() -> ModelInfo {
             .unwrap_or_default()
             .to_string(),
         next_precision: storage::with(|storage| storage.meta().next_precision.clone()),
+        layout_sha256: packed::sha256(),
+        streamed: model.as_ref().map(|model| model.is_streamed()),
         source_sha256: SourceSha256 {
             safetensors: live(Kind::Safetensors),
             config: live(Kind::Config),
@@ -164,6 +167,11 @@ async fn score(prompt: Vec<u32>, continuation: Vec<u32>) -> Result<Vec<f32>, Str
 #[ic_cdk::update(guard = "manager")]
 fn set_precision(precision: Option<String>) -> Result<(), String> {
     serving::choose_precision(precision).map_err(|error| error.to_string())
+}
+
+#[ic_cdk::update(guard = "manager")]
+fn set_heap_for_weights(bytes: u64) -> Result<(), String> {
+    serving::choose_heap(bytes).map_err(|error| error.to_string())
 }
 
 #[ic_cdk::update(guard = "manager")]

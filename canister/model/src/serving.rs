@@ -1,32 +1,52 @@
-//! The model that answers: set up from files, across messages where it must, and rebuilt from
-//! stable memory after an upgrade.
+//! The model that answers: packed from the uploaded files, across messages where it must, and loaded
+//! from the packed weights, after an upgrade too.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use icgpt_engine::{Checkpoint, Config, Loader, Model, Precision, Tokenizer};
+use ic_cdk::api::instruction_counter;
+use icgpt_engine::{
+    Checkpoint, Config, Model, PackedError, Packer, Precision, Tokenizer, Unpacker,
+};
 
 use crate::error::Error;
-use crate::files::{self, Kind};
+use crate::files::{self, Kind, StableFile};
+use crate::packed;
 use crate::slices::{Budget, next_message};
 use crate::storage;
 
-/// Heap that a model may take, in bytes: what is left of 4 GiB after caches, decoding buffers and
-/// the slack of the allocator.
-const HEAP_LIMIT: u64 = 3 << 30;
+/// Weights that may be in the heap, in bytes, unless a manager chose: canisters have 3 GiB by default,
+/// of which caches, decoding buffers and a set-up's matrix at work take the rest.
+pub const HEAP_FOR_WEIGHTS: u64 = 5 << 29;
+
+/// The most that a manager can choose.
+pub const MOST_HEAP_FOR_WEIGHTS: u64 = 7 << 29;
+
+/// Stable memory that loading touches in a message, in bytes. The platform allows 2 GiB.
+const STABLE_A_MESSAGE: u64 = 3 << 29;
+
+/// Instructions that packing may take in `post_upgrade`, which has 300 B.
+const MOST_IN_UPGRADE: u64 = 200_000_000_000;
 
 thread_local! {
     static MODEL: RefCell<Option<Rc<Model>>> = const { RefCell::new(None) };
     static TOKENIZER: RefCell<Option<Rc<Tokenizer>>> = const { RefCell::new(None) };
+    static NEEDS_SET_UP: Cell<bool> = const { Cell::new(false) };
     static PROGRESS: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
 }
 
 /// The model that answers.
 ///
 /// # Errors
-/// [`Error::NoModel`].
+/// [`Error::NoModel`], [`Error::NeedsSetUp`], or [`Error::SettingUp`] where two models do not fit
+/// and the one before has made way.
 pub fn model() -> Result<Rc<Model>, Error> {
-    MODEL.with_borrow(|model| model.clone().ok_or(Error::NoModel))
+    MODEL.with_borrow(|model| match model {
+        Some(model) => Ok(model.clone()),
+        None if PROGRESS.get().is_some() => Err(Error::SettingUp),
+        None if NEEDS_SET_UP.get() => Err(Error::NeedsSetUp),
+        None => Err(Error::NoModel),
+    })
 }
 
 /// Its tokenizer.
@@ -63,22 +83,75 @@ impl Drop for Running {
     }
 }
 
-fn loader(
-    config: Config,
-    weights: &files::StableFile,
+/// Packs weights into the region that is not live; gives length and SHA-256 of the packed file.
+async fn pack(
+    config: &Config,
+    weights: &StableFile,
     precision: Precision,
-) -> Result<Loader, Error> {
-    let checkpoint = Checkpoint::parse(weights)?;
-    let loader = Loader::with_precision(config, &checkpoint, precision)?;
-    let live = MODEL.with_borrow(|model| {
-        model
-            .as_ref()
-            .map_or(0, |m| m.parameters() * m.precision().bytes())
-    });
-    if loader.memory() + live > HEAP_LIMIT {
-        return Err(Error::TooLargeForHeap(loader.memory() + live));
+) -> Result<(u64, [u8; 32]), Error> {
+    let mut packer = Packer::new(config, &Checkpoint::parse(weights)?, precision)?;
+    let mut writer = packed::writer(packer.len())?;
+    PROGRESS.set(Some((0, packer.total())));
+    loop {
+        let mut budget = Budget::whole();
+        if packer.step(weights, &mut writer, &mut || budget.more())? {
+            return Ok((packer.len(), packer.finish()?));
+        }
+        PROGRESS.set(Some((packer.done(), packer.total())));
+        next_message().await?;
     }
-    Ok(loader)
+}
+
+/// Loads packed weights, over as many messages as it takes.
+async fn unpack(mut unpacker: Unpacker) -> Result<Model, Error> {
+    loop {
+        let (mut budget, mut readable) = (Budget::whole(), STABLE_A_MESSAGE);
+        let finished = unpacker.step(&mut |bytes| {
+            let fits = bytes <= readable && budget.more();
+            readable = readable.saturating_sub(bytes);
+            fits
+        })?;
+        if finished {
+            return Ok(unpacker.finish()?);
+        }
+        next_message().await?;
+    }
+}
+
+fn unpacker(config: Config, file: StableFile) -> Result<Unpacker, Error> {
+    let chosen = storage::with(|storage| storage.meta().heap_for_weights);
+    let most = chosen.unwrap_or(HEAP_FOR_WEIGHTS);
+    Ok(Unpacker::new(config, Rc::new(file), most)?)
+}
+
+/// Sees to it that so many bytes of weights fit into the heap. Where two models don't, the one that
+/// answers makes way.
+fn make_room(bytes: u64) -> Result<(), Error> {
+    MODEL.with_borrow_mut(|slot| match slot {
+        Some(model) if bytes + model.memory() > MOST_HEAP_FOR_WEIGHTS => {
+            if Rc::strong_count(model) > 1 {
+                return Err(Error::ModelInUse);
+            }
+            *slot = None;
+            Ok(())
+        }
+        _ => Ok(()),
+    })
+}
+
+/// Chooses how many bytes of weights the heap may hold, from the next set-up or upgrade on.
+///
+/// # Errors
+/// [`Error::HeapForWeights`], or that the model which answers could not be loaded any more.
+pub fn choose_heap(bytes: u64) -> Result<(), Error> {
+    if bytes > MOST_HEAP_FOR_WEIGHTS {
+        return Err(Error::HeapForWeights(MOST_HEAP_FOR_WEIGHTS));
+    }
+    if let (Some(config), Some(file)) = (files::live(Kind::Config), packed::live()) {
+        Unpacker::new(Config::from_json(&config.bytes())?, Rc::new(file), bytes)?;
+    }
+    storage::with(|storage| storage.update(|meta| meta.heap_for_weights = Some(bytes)));
+    Ok(())
 }
 
 /// Chooses how the next set-up holds the weights; none leaves it to config.json, and f32 where that
@@ -99,6 +172,7 @@ fn next_precision(config: &Config) -> Result<Precision, Error> {
     let chosen = storage::with(|storage| storage.meta().next_precision.clone());
     match chosen {
         Some(name) => Ok(name.parse()?),
+        None if NEEDS_SET_UP.get() => live_precision(),
         None => Ok(config.precision.unwrap_or_default()),
     }
 }
@@ -150,20 +224,22 @@ pub async fn set_up_model() -> Result<(), Error> {
     let new_weights = files::is_staged(Kind::Safetensors);
     let (weights, _) = files::candidate(Kind::Safetensors)?;
     let precision = next_precision(&config)?;
-    let mut loader = loader(config, &weights, precision)?;
 
     let _running = Running;
-    PROGRESS.set(Some((0, loader.total())));
-    loop {
-        let mut budget = Budget::whole();
-        if loader.step(&weights, &mut || budget.more())? {
-            break;
+    let (length, sha256) = pack(&config, &weights, precision).await?;
+    let unpacker = unpacker(config, packed::written(length))?;
+    make_room(unpacker.memory())?;
+    let model = match unpack(unpacker).await {
+        Ok(model) => model,
+        Err(error) => {
+            if MODEL.with_borrow(Option::is_none) {
+                rebuild_model()?;
+            }
+            return Err(error);
         }
-        PROGRESS.set(Some((loader.done(), loader.total())));
-        next_message().await?;
-    }
-    let model = loader.finish()?;
+    };
 
+    packed::promote(length, sha256);
     files::promote(&[Kind::Safetensors, Kind::Config]);
     storage::with(|storage| {
         storage.update(|meta| {
@@ -182,6 +258,7 @@ pub async fn set_up_model() -> Result<(), Error> {
         TOKENIZER.set(None);
     }
     MODEL.set(Some(Rc::new(model)));
+    NEEDS_SET_UP.set(false);
     Ok(())
 }
 
@@ -218,21 +295,52 @@ pub fn check(kind: Kind) -> Result<(), Error> {
     }
 }
 
-/// Rebuilds model and tokenizer from the live files; `post_upgrade` has 300 B instructions for it.
+/// Loads model and tokenizer again; `post_upgrade` has 300 B instructions for it.
 ///
 /// # Errors
 /// What is wrong with the live files, which a set-up had accepted.
 pub fn rebuild() -> Result<(), Error> {
-    if let (Some(config), Some(weights)) =
-        (files::live(Kind::Config), files::live(Kind::Safetensors))
-    {
-        let config = Config::from_json(&config.bytes())?;
-        let mut loader = loader(config, &weights, live_precision()?)?;
-        while !loader.step(&weights, &mut || true)? {}
-        MODEL.set(Some(Rc::new(loader.finish()?)));
-    }
+    rebuild_model()?;
     if let Some(file) = files::live(Kind::Tokenizer) {
         TOKENIZER.set(Some(Rc::new(Tokenizer::from_json(&file.bytes())?)));
     }
     Ok(())
+}
+
+/// Loads the live packed weights; where there are none that this version reads, they are packed
+/// again from the checkpoint. What that takes too long for is left to a set-up.
+fn rebuild_model() -> Result<(), Error> {
+    let live = (files::live(Kind::Config), files::live(Kind::Safetensors));
+    let (Some(config), Some(weights)) = live else {
+        return Ok(());
+    };
+    let config = Config::from_json(&config.bytes())?;
+    let stored = packed::live().map(|file| unpacker(config.clone(), file));
+    let mut unpacker = match stored {
+        Some(Ok(unpacker)) => unpacker,
+        Some(Err(error @ Error::Packed(PackedError::TooLarge { .. }))) => return Err(error),
+        Some(Err(_)) | None => match pack_again(&config, &weights)? {
+            Some(file) => unpacker(config, file)?,
+            None => {
+                NEEDS_SET_UP.set(true);
+                return Ok(());
+            }
+        },
+    };
+    while !unpacker.step(&mut |_| true)? {}
+    MODEL.set(Some(Rc::new(unpacker.finish()?)));
+    Ok(())
+}
+
+/// Packs the live checkpoint as the live weights; none if that takes too long.
+fn pack_again(config: &Config, weights: &StableFile) -> Result<Option<StableFile>, Error> {
+    let mut packer = Packer::new(config, &Checkpoint::parse(weights)?, live_precision()?)?;
+    let length = packer.len();
+    let mut writer = packed::writer(length)?;
+    let mut may_continue = || instruction_counter() < MOST_IN_UPGRADE;
+    if !packer.step(weights, &mut writer, &mut may_continue)? {
+        return Ok(None);
+    }
+    packed::promote(length, packer.finish()?);
+    Ok(packed::live())
 }

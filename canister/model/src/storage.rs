@@ -5,6 +5,7 @@
 //! | 0 | [`Meta`]: layout version, public mode, the state of each file |
 //! | 1, 2 | managers, users |
 //! | 3–8 | two regions a file kind: the live file and the upload that may replace it |
+//! | 9, 10 | packed weights: those of the model that answers, and those that a set-up writes |
 //!
 //! Stable memory is the truth: everything here survives an upgrade, and the heap is rebuilt from it.
 
@@ -19,7 +20,10 @@ use serde::Deserialize;
 use serde_bytes::ByteBuf;
 
 /// Layout of stable memory that this module writes and reads.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
+
+/// Before there were packed weights: all that it has is read as it is.
+const WITHOUT_PACKED: u32 = 1;
 
 /// A bucket of 2 MiB lets the memory manager's 32,768 buckets reach 64 GiB.
 const BUCKET_PAGES: u16 = 32;
@@ -69,8 +73,12 @@ pub struct Meta {
     pub precision: Option<String>,
     /// Precision that a manager chose for the next set-up.
     pub next_precision: Option<String>,
+    /// Bytes of weights that may be in the heap, where a manager chose.
+    pub heap_for_weights: Option<u64>,
     /// Safetensors, config, tokenizer.
     pub slots: [Slot; 3],
+    /// The packed weights; nothing of them is ever staged.
+    pub packed: Option<Slot>,
 }
 
 /// [`Meta`] behind its layout version, so that a later module knows what it reads.
@@ -103,7 +111,7 @@ impl Storable for Versioned {
         };
         let version = u32::from_le_bytes(*version);
         // Another version's record is not guessed at; `open` refuses it.
-        let meta = if version == LAYOUT_VERSION {
+        let meta = if (WITHOUT_PACKED..=LAYOUT_VERSION).contains(&version) {
             Decode!(encoded, Meta).ok()
         } else {
             None
@@ -175,6 +183,11 @@ impl Storage {
             meta: Some(self.meta.clone()),
         });
         result
+    }
+
+    /// One of the two regions of packed weights.
+    pub fn packed_region(&self, which: u8) -> Region {
+        self.regions.get(MemoryId::new(9 + which))
     }
 
     /// One of the two regions of a kind of file.

@@ -128,6 +128,10 @@ pub struct ModelInfo {
     pub precision: String,
     /// The one that a manager chose for the next set-up.
     pub next_precision: Option<String>,
+    /// SHA-256 of the packed weights.
+    pub layout_sha256: Option<ByteBuf>,
+    /// Some of the weights are not in the heap but read from stable memory whenever they are needed.
+    pub streamed: Option<bool>,
     /// Where it comes from.
     pub source_sha256: SourceSha256,
     /// What `generate` puts round a prompt.

@@ -1,0 +1,171 @@
+//! From a checkpoint to a packed file: weights are read, quantised where that was asked for, laid out
+//! for the kernels and appended to a sink, with their SHA-256 on the way.
+//!
+//! Work is cut into steps of about a megabyte, and only one matrix is in memory at a time; of f32
+//! weights only a piece of one.
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::array::Array;
+use crate::checkpoint::{Checkpoint, Source};
+use crate::config::Config;
+use crate::format::Format;
+use crate::load::{LoadError, Reading};
+use crate::weights::Precision;
+
+/// Bytes written and hashed at a time.
+const AT_ONCE: usize = 1 << 20;
+
+/// Where packed weights go: a file that grows at its end.
+pub trait Sink {
+    /// Appends bytes; false when there is no room for them.
+    fn append(&mut self, bytes: &[u8]) -> bool;
+}
+
+impl Sink for Vec<u8> {
+    fn append(&mut self, bytes: &[u8]) -> bool {
+        self.extend_from_slice(bytes);
+        true
+    }
+}
+
+/// Why a checkpoint can't be packed.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum PackError {
+    /// The checkpoint can't be used.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The sink took no more.
+    #[error("there is no room for packed weights of {0} bytes")]
+    NoRoom(u64),
+}
+
+/// A checkpoint being packed.
+pub struct Packer {
+    reading: Reading,
+    format: Format,
+    /// Arrays of the part that was read last, and what of them is written.
+    waiting: Vec<Array>,
+    at: usize,
+    header: Vec<u8>,
+    /// Sections and bytes written.
+    section: usize,
+    written: u64,
+    hasher: Sha256,
+}
+
+impl Packer {
+    /// Checks that the checkpoint has all tensors, in the right shapes.
+    ///
+    /// # Errors
+    /// [`LoadError::Mismatch`] names everything that is wrong.
+    pub fn new(
+        config: &Config,
+        checkpoint: &Checkpoint,
+        precision: Precision,
+    ) -> Result<Packer, LoadError> {
+        let reading = Reading::new(config, checkpoint, precision)?;
+        let format = Format::new(config, precision, reading.parameters());
+        Ok(Packer {
+            header: format.header(config),
+            reading,
+            format,
+            waiting: Vec::new(),
+            at: 0,
+            section: 0,
+            written: 0,
+            hasher: Sha256::new(),
+        })
+    }
+
+    /// Length of the packed file.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> u64 {
+        self.format.len
+    }
+
+    /// Goes on until all is written (true), or until `may_continue`, asked before each piece, says
+    /// no (false).
+    ///
+    /// # Errors
+    /// A weight is not finite, memory is short, or the sink is full; packing can't go on then.
+    pub fn step(
+        &mut self,
+        source: &dyn Source,
+        sink: &mut dyn Sink,
+        may_continue: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, PackError> {
+        while self.written < self.format.len {
+            if !may_continue() {
+                return Ok(false);
+            }
+            if self.written == 0 {
+                let header = std::mem::take(&mut self.header);
+                self.write(sink, &header)?;
+            } else if self.waiting.is_empty() {
+                self.waiting = self.reading.piece(source)?.unwrap_or_default();
+                self.waiting.reverse();
+            } else {
+                self.write_piece(sink)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes on in the arrays that wait, the last one first.
+    fn write_piece(&mut self, sink: &mut dyn Sink) -> Result<(), PackError> {
+        let Some(array) = self.waiting.pop() else {
+            return Ok(());
+        };
+        let bytes = array.bytes();
+        if self.at == 0 {
+            let section = self.format.sections().nth(self.section);
+            let gap = section.map_or(0, |section| section.offset - self.written);
+            self.write(sink, &[0; 64][..gap as usize])?;
+        }
+        let end = bytes.len().min(self.at + AT_ONCE);
+        self.write(sink, &bytes[self.at..end])?;
+        if end < bytes.len() {
+            self.at = end;
+            self.waiting.push(array);
+        } else {
+            self.at = 0;
+            self.section += 1;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, sink: &mut dyn Sink, bytes: &[u8]) -> Result<(), PackError> {
+        if !sink.append(bytes) {
+            return Err(PackError::NoRoom(self.format.len));
+        }
+        self.hasher.update(bytes);
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes of the checkpoint's weights packed so far.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.reading.done()
+    }
+
+    /// Bytes of the checkpoint's weights in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.reading.total()
+    }
+
+    /// The SHA-256 of the packed file, once a step has said that all is written.
+    ///
+    /// # Errors
+    /// [`LoadError::Unfinished`].
+    pub fn finish(self) -> Result<[u8; 32], LoadError> {
+        if self.written < self.format.len {
+            return Err(LoadError::Unfinished);
+        }
+        Ok(self.hasher.finalize().into())
+    }
+}

@@ -1,0 +1,97 @@
+//! The packed weights in stable memory: two regions, one with those of the model that answers, the
+//! other for a set-up to write.
+
+use ic_stable_structures::Memory;
+use icgpt_engine::Sink;
+use serde_bytes::ByteBuf;
+
+use crate::error::Error;
+use crate::files::{PAGE, StableFile};
+use crate::storage::{self, Live, Region};
+
+/// Appends to the region that is not live.
+pub struct Writer {
+    region: Region,
+    at: u64,
+}
+
+impl Sink for Writer {
+    fn append(&mut self, bytes: &[u8]) -> bool {
+        let end = self.at + bytes.len() as u64;
+        if end > self.region.size() * PAGE {
+            return false;
+        }
+        self.region.write(self.at, bytes);
+        self.at = end;
+        true
+    }
+}
+
+fn live_region() -> u8 {
+    storage::with(|storage| {
+        storage
+            .meta()
+            .packed
+            .as_ref()
+            .map_or(0, |slot| slot.live_region)
+    })
+}
+
+fn region(which: u8) -> Region {
+    storage::with(|storage| storage.packed_region(which))
+}
+
+/// Makes room for a packed file beside the live one.
+///
+/// # Errors
+/// [`Error::OutOfStableMemory`].
+pub fn writer(length: u64) -> Result<Writer, Error> {
+    let region = region(1 - live_region());
+    let (pages, there) = (length.div_ceil(PAGE), region.size());
+    if pages > there && region.grow(pages - there) < 0 {
+        return Err(Error::OutOfStableMemory);
+    }
+    Ok(Writer { region, at: 0 })
+}
+
+/// What a [`Writer`] wrote.
+pub fn written(length: u64) -> StableFile {
+    StableFile::new(region(1 - live_region()), length)
+}
+
+/// The packed weights of the model that answers.
+pub fn live() -> Option<StableFile> {
+    let length = storage::with(|storage| {
+        storage
+            .meta()
+            .packed
+            .as_ref()?
+            .live
+            .as_ref()
+            .map(|l| l.length)
+    })?;
+    Some(StableFile::new(region(live_region()), length))
+}
+
+/// Their SHA-256.
+pub fn sha256() -> Option<ByteBuf> {
+    storage::with(|storage| {
+        let live = storage.meta().packed.as_ref()?.live.as_ref();
+        live.map(|live| live.sha256.clone())
+    })
+}
+
+/// Makes what was written live.
+pub fn promote(length: u64, sha256: [u8; 32]) {
+    let live = Live {
+        length,
+        sha256: ByteBuf::from(sha256.to_vec()),
+    };
+    storage::with(|storage| {
+        storage.update(|meta| {
+            let slot = meta.packed.get_or_insert_default();
+            slot.live_region = 1 - slot.live_region;
+            slot.live = Some(live);
+        });
+    });
+}
