@@ -174,7 +174,7 @@ class ModelCanister(Closing):
         _ok(self.call("setup_model", seconds=seconds, on_wait=on_wait))
 
     def set_precision(self, precision: str | None) -> None:
-        """How the next set-up holds the weights: "f32", "int8" or "int16"; None: as config.json says.
+        """Chooses "f32", "int8" or "int16" for the next set-up; None: what config.json says.
 
         A set-up that succeeds spends the choice.
         """

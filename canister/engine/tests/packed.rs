@@ -88,8 +88,14 @@ fn the_layout_is_fixed() {
             Precision::F32,
             "71998662ada37947ed66e42ca7fd0885d2bb68008681fbe5f43f3f1600e8f95d",
         ),
-        (Precision::Int8, "3a49eef673a25ff910e2c4215f7819313f21e7484afd215dec084960c39ac75f"),
-        (Precision::Int16, "fcc4951398e3c3bd7a2493f36da6c0403fe090e8e30b2e1595b13f2129e985b1"),
+        (
+            Precision::Int8,
+            "3a49eef673a25ff910e2c4215f7819313f21e7484afd215dec084960c39ac75f",
+        ),
+        (
+            Precision::Int16,
+            "fcc4951398e3c3bd7a2493f36da6c0403fe090e8e30b2e1595b13f2129e985b1",
+        ),
     ];
     for (precision, hash) in want {
         assert_eq!(pack("odd-heads", precision).1, hash, "{precision}");
@@ -130,7 +136,7 @@ fn a_model_larger_than_memory_computes_the_same() {
 /// Generations and scores that stop before each block and each pass, together.
 fn interrupted(model: &Model, whole: &Model, tokens: &[u32]) {
     let request = |seed| Request {
-        prompt: tokens[..1 + seed as usize % 3].to_vec(),
+        prompt: tokens[..=seed as usize % 3].to_vec(),
         max_new_tokens: 5,
         sampling: Sampling {
             seed,

@@ -319,13 +319,13 @@ fn rebuild_model() -> Result<(), Error> {
     let mut unpacker = match stored {
         Some(Ok(unpacker)) => unpacker,
         Some(Err(error @ Error::Packed(PackedError::TooLarge { .. }))) => return Err(error),
-        Some(Err(_)) | None => match pack_again(&config, &weights)? {
-            Some(file) => unpacker(config, file)?,
-            None => {
+        Some(Err(_)) | None => {
+            let Some(file) = pack_again(&config, &weights)? else {
                 NEEDS_SET_UP.set(true);
                 return Ok(());
-            }
-        },
+            };
+            unpacker(config, file)?
+        }
     };
     while !unpacker.step(&mut |_| true)? {}
     MODEL.set(Some(Rc::new(unpacker.finish()?)));
