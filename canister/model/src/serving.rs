@@ -119,16 +119,19 @@ async fn unpack(mut unpacker: Unpacker) -> Result<Model, Error> {
 }
 
 fn unpacker(config: Config, file: StableFile) -> Result<Unpacker, Error> {
+    Ok(Unpacker::new(config, Rc::new(file), heap_for_weights())?)
+}
+
+fn heap_for_weights() -> u64 {
     let chosen = storage::with(|storage| storage.meta().heap_for_weights);
-    let most = chosen.unwrap_or(HEAP_FOR_WEIGHTS);
-    Ok(Unpacker::new(config, Rc::new(file), most)?)
+    chosen.unwrap_or(HEAP_FOR_WEIGHTS)
 }
 
 /// Sees to it that so many bytes of weights fit into the heap. Where two models don't, the one that
 /// answers makes way.
 fn make_room(bytes: u64) -> Result<(), Error> {
     MODEL.with_borrow_mut(|slot| match slot {
-        Some(model) if bytes + model.memory() > MOST_HEAP_FOR_WEIGHTS => {
+        Some(model) if bytes + model.memory() > heap_for_weights().max(HEAP_FOR_WEIGHTS) => {
             if Rc::strong_count(model) > 1 {
                 return Err(Error::ModelInUse);
             }
