@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from model_kit import GOLDEN, ROOT, MakeCanister, with_model
 
+from icgpt.checkpoint import open_checkpoint
 from icgpt.client import ModelCanister
+from icgpt.upload import upload
 
 MODELS = sorted(path.parent.name for path in GOLDEN.glob("*/model.safetensors"))
 
@@ -59,8 +61,7 @@ def test_webassembly_gives_the_bits_of_the_native_engine(
     bits = json.loads((GOLDEN / "bits.json").read_text())
     for precision in ("f32", "int8", "int16"):
         model = new_canister()
-        model.set_precision(precision)
-        with_model(model, GOLDEN / name)
+        upload(model, open_checkpoint(str(GOLDEN / name)), precision=precision)
         assert model.info().precision == precision
         logits = [model.logits(prompt[: length + 1]) for length in range(len(prompt))]
         assert fnv(logits) == bits[precision][name], precision
