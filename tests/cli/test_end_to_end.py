@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli_kit import ALPHABET, WASM, Cli, characters
+from model_kit import GOLDEN
 
 from icgpt import connect
 from icgpt.network import NetworkInfo
@@ -67,6 +68,21 @@ def test_the_whole_way(icgpt: Cli, tmp_path: Path) -> None:
     ]
     assert icgpt.json("tokenize", "Hi")["token_ids"] == [ALPHABET.index(c) for c in "Hi"]
     assert icgpt("generate", "ROMEO:", "-c", done["canister_id"], "-t", "0").endswith("\n")
+
+
+def test_a_gpt_j_by_token_ids(icgpt: Cli) -> None:
+    """The weights are those of transformers; so are the ids, in 32 bits and in 16."""
+    source = GOLDEN / "gptj-whole-head"
+    expected = json.loads((source / "expected.json").read_text())
+    prompt = [str(one) for one in expected["prompt"]]
+    greedy = [str(one) for one in expected["greedy"]]
+    icgpt("deploy", "--wasm", str(WASM))
+    for precision in ("f32", "int16"):
+        icgpt("upload", "model", str(source), "--precision", precision)
+        status = icgpt("status")
+        assert "gptj, " in status
+        assert f" parameters in {precision}: 2 layers, 2 heads, 16 wide" in status
+        assert icgpt("infer", *prompt, "-n", "8", "-t", "0").split() == greedy[:8]
 
 
 def test_stdin(deployed: Cli, tmp_path: Path) -> None:
