@@ -16,6 +16,7 @@ from icgpt.interface import METHODS
 from icgpt.replica import weights
 from icgpt.replica.execution import Canister
 from icgpt.replica.messages import Environment, Kind, Message, Outcome
+from icgpt.replica.stable import StableMemory
 
 OWNER = b"\x07" * 29
 SELF = bytes(8) + b"\1\1"
@@ -65,6 +66,11 @@ class LoneCanister:
     def _install(self, mode: Any) -> Spent:
         outcome = self._canister.install(self._wasm, NO_ARGUMENT, OWNER, ENVIRONMENT, mode)
         return _spent(outcome)
+
+    @property
+    def stable(self) -> StableMemory:
+        """Its stable memory, to be looked at and changed between two messages."""
+        return self._canister._stable
 
     def upgrade(self) -> Spent:
         """Upgrade to the same module: what `pre_upgrade` and `post_upgrade` take."""
