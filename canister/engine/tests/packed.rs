@@ -182,6 +182,55 @@ fn interrupted(model: &Model, whole: &Model, tokens: &[u32]) {
     assert!(read > 0);
 }
 
+/// Members that leave between two blocks of a pass, and come back later, change nobody's tokens.
+#[test]
+fn members_may_leave_half_way_through_a_pass() {
+    for name in ["half", "gptj-half", "gptj-tied"] {
+        let (file, _) = pack(name, Precision::Int8);
+        let whole = unpack(golden_config(name), &file, ALL).unwrap();
+        let model = unpack(golden_config(name), &file, whole.memory() - 1).unwrap();
+        let generation = |model: &Model, key: u64| {
+            let request = Request {
+                prompt: (1..2 + key as u32 * 2).collect(),
+                max_new_tokens: 6,
+                sampling: Sampling {
+                    seed: key,
+                    ..Sampling::greedy()
+                },
+                context: Context::Slide,
+                stop: Vec::new(),
+                stop_strings: None,
+            };
+            Generation::new(model, request).unwrap()
+        };
+        let want: Vec<_> = (0..4)
+            .map(|key| {
+                let mut batch = Batch::new(&whole);
+                batch.add(key, generation(&whole, key));
+                run(&whole, &mut batch, 0);
+                batch.remove(key).unwrap().tokens().to_vec()
+            })
+            .collect();
+        let mut batch = Batch::new(&model);
+        (0..4).for_each(|key| batch.add(key, generation(&model, key)));
+        for round in 0u64.. {
+            // Stops before each pass and, as often, before the block that is read.
+            let mut asked = 0;
+            let over = batch.run(&model, &mut |_| std::mem::replace(&mut asked, 1) == 0);
+            if over {
+                break;
+            }
+            if let Some(member) = batch.remove(round % 5) {
+                batch.add(round % 5, member);
+            }
+        }
+        let got: Vec<_> = (0..4)
+            .map(|key| batch.remove(key).unwrap().tokens().to_vec())
+            .collect();
+        assert_eq!(got, want, "{name}");
+    }
+}
+
 #[test]
 fn other_models_weights_are_refused() {
     let (file, _) = pack("two-blocks", Precision::Int8);
