@@ -77,8 +77,9 @@ impl Pass {
         self.layer.is_some()
     }
 
-    /// Runs the pass to its end (true), or until `may_continue`, asked before each block that is
-    /// not in memory, says no (false).
+    /// Runs the pass to its end (true), or until `may_continue` says no (false). Of a model that is
+    /// not wholly in memory it is asked before each block: such a model is so large that many rows
+    /// through the blocks in memory alone may be more than a message can do.
     pub fn run(
         &mut self,
         model: &Model,
@@ -90,7 +91,9 @@ impl Pass {
                 rows: self.spans.iter().map(|span| span.rows).sum(),
                 bytes: self.layer.map_or(0, |index| model.bytes_to_read(index)),
             };
-            if step.bytes > 0 && !may_continue(step) {
+            let first = self.layer == Some(0);
+            let asks = step.bytes > 0 || (model.is_streamed() && !first);
+            if asks && !may_continue(step) {
                 return false;
             }
             if self.step(model, sessions) {

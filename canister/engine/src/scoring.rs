@@ -60,7 +60,7 @@ impl Scoring {
     }
 
     /// Goes on until all is scored (true), or until `may_continue` says no (false); a later call
-    /// goes on. It is asked before each pass, and before each block that is not in memory.
+    /// goes on. It is asked before each pass, and before each block of a model that is not in memory.
     pub fn run(&mut self, model: &Model, may_continue: &mut dyn FnMut(Step) -> bool) -> bool {
         if !self.session.fits(model) {
             // Ids and length were checked for another model: there is no answer.

@@ -182,6 +182,29 @@ fn interrupted(model: &Model, whole: &Model, tokens: &[u32]) {
     assert!(read > 0);
 }
 
+/// Blocks in memory are asked for too: of a large model even they are much for one message.
+#[test]
+fn each_block_of_a_model_larger_than_memory_is_asked_for() {
+    let config = golden_config("gptj-half");
+    let (file, _) = pack("gptj-half", Precision::Int8);
+    let all = unpack(config.clone(), &file, ALL).unwrap();
+    let streamed = unpack(config.clone(), &file, all.memory() - 1).unwrap();
+    let asked = |model: &Model| {
+        let mut steps = Vec::new();
+        let mut scoring = Scoring::new(model, vec![1], vec![2]).unwrap();
+        assert!(scoring.run(model, &mut |step| {
+            steps.push(step.bytes > 0);
+            true
+        }));
+        steps
+    };
+    assert_eq!(asked(&all), [false]);
+    // The pass and with it the first block, a block in memory or in the buffer, and one to be read.
+    let steps = asked(&streamed);
+    assert_eq!(steps.len(), config.n_layer);
+    assert_eq!((steps[0], steps.contains(&true)), (false, true));
+}
+
 /// Members that leave between two blocks of a pass, and come back later, change nobody's tokens.
 #[test]
 fn members_may_leave_half_way_through_a_pass() {
