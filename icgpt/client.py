@@ -9,6 +9,7 @@ One method for each of the canister's, in Python's types; answers are the datacl
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -19,7 +20,17 @@ from icgpt.errors import CallTimeoutError, CanisterError, IcgptError, UsageError
 from icgpt.identity import Identity
 from icgpt.interface import METHODS, OPTION_TYPES
 from icgpt.principal import from_text, to_text
-from icgpt.results import Access, Completion, Encoding, FileInfo, FileState, ModelInfo
+from icgpt.receipts import Receipt, verify
+from icgpt.results import (
+    Access,
+    Completion,
+    Encoding,
+    FileInfo,
+    FileState,
+    ModelInfo,
+    Quotas,
+    Usage,
+)
 from icgpt.transport import Closing
 
 BLOB_HEAD: Final = b"DIDL\x01\x6d\x7b\x01\x00"  # a message with one argument, of type vec nat8
@@ -95,6 +106,20 @@ class ModelCanister(Closing):
         answer = self._checked("complete", _prompt(prompt), _options(options))
         return Completion.from_candid(answer)
 
+    def complete_query(self, prompt: str | Sequence[int], **options: Any) -> Completion:
+        """The same answer by queries, which cost no cycles; takes what `complete` takes.
+
+        One query is short, so several go on from each other. Without a seed one is drawn here.
+        """
+        options = {"seed": secrets.randbits(64), **options}
+        while True:
+            answer = self._checked("complete_query", _prompt(prompt), _options(options))
+            done = Completion.from_candid(answer)
+            if done.finish is not None:
+                return done
+            skip = done.prompt_tokens if options.get("echo") else 0
+            options["begun"] = done.token_ids[skip:]
+
     def stream(self, prompt: str | Sequence[int], **options: Any) -> Stream:
         """The answer piece by piece as it is written; takes what `complete` takes."""
         job = self.submit(prompt, **options)
@@ -111,6 +136,14 @@ class ModelCanister(Closing):
     def cancel(self, job: bytes) -> None:
         """Ends a job; what it has written can still be polled."""
         self._checked("cancel", job)
+
+    def proof(self, job: bytes) -> dict[str, bytes]:
+        """What proves a finished job, to be kept: see `icgpt.receipts.verify`."""
+        return dict(self._checked("job_certificate", job))
+
+    def receipt(self, job: bytes) -> Receipt:
+        """A finished job as the subnet vouches for it, by a query and checked here."""
+        return verify(self.proof(job), job, self.id, self.agent.root_key)
 
     # --- Tokens and probabilities
 
@@ -195,6 +228,18 @@ class ModelCanister(Closing):
     def set_public(self, public: bool) -> None:
         """Lets anyone use the model, or only users and managers."""
         self.call("set_public_mode", public)
+
+    def quotas(self) -> Quotas:
+        """How much callers may ask for."""
+        return Quotas(**self.call("quotas"))
+
+    def set_quotas(self, quotas: Quotas) -> None:
+        """Changes how much callers may ask for."""
+        self._checked("set_quotas", vars(quotas))
+
+    def usage(self) -> Usage:
+        """What this identity has used of its quota."""
+        return Usage(**self.call("usage"))
 
     def add_user(self, principal: bytes) -> None:
         """Lets a principal use the model."""

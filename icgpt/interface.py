@@ -99,6 +99,7 @@ OPTION_TYPES: Final[dict[str, Type]] = {
     "context": Opt(TEXT),
     "template": Opt(BOOL),
     "echo": Opt(BOOL),
+    "begun": Opt(TOKEN_IDS),
 }
 OPTIONS: Final = Record(OPTION_TYPES)
 LOGPROB: Final = Record({"token_id": NAT32, "logprob": FLOAT32})
@@ -116,6 +117,7 @@ COMPLETION: Final = Record(
         "seed": NAT64,
         "prompt_tokens": NAT32,
         "instructions": NAT64,
+        "job": Opt(BLOB),
     }
 )
 PROGRESS: Final = Record(
@@ -129,6 +131,28 @@ PROGRESS: Final = Record(
         "instructions": NAT64,
     }
 )
+JOB_CERTIFICATE: Final = Record({"certificate": BLOB, "witness": BLOB, "receipt": BLOB})
+RECEIPT: Final = Record(
+    {
+        "prompt": TOKEN_IDS,
+        "options": OPTIONS,
+        "seed": NAT64,
+        "model": BLOB,
+        "token_ids": TOKEN_IDS,
+        "finish": FINISH,
+    }
+)
+QUOTAS: Final = Record(
+    {
+        "user_tokens_per_day": Opt(NAT64),
+        "user_jobs": NAT32,
+        "public_tokens_per_day": Opt(NAT64),
+        "public_jobs": NAT32,
+        "queue": NAT32,
+        "cycles_floor": NAT64,
+    }
+)
+USAGE: Final = Record({"role": TEXT, "tokens_today": NAT64, "tokens_left": Opt(NAT64)})
 TOKEN_IDS_RESULT: Final = _result(TOKEN_IDS)
 INFERENCE_RESULT: Final = _result(Record({"result": TOKEN_IDS_RESULT}))
 TOKENIZER_RESULT: Final = _result(Record({"token_ids": TOKEN_IDS, "tokens": Vec(TEXT)}))
@@ -162,9 +186,11 @@ METHODS: Final[dict[str, Method]] = {
     "files": Method((), (FILES,), query=True),
     "model_info": Method((), (MODEL_INFO,), query=True),
     "complete": Method((PROMPT, OPTIONS), (_result(COMPLETION),)),
+    "complete_query": Method((PROMPT, OPTIONS), (_result(PROGRESS),), query=True),
     "submit": Method((PROMPT, OPTIONS), (_result(BLOB),)),
     "poll": Method((BLOB, NAT32), (_result(PROGRESS),), query=True),
     "cancel": Method((BLOB,), (EMPTY_RESULT,)),
+    "job_certificate": Method((BLOB,), (_result(JOB_CERTIFICATE),), query=True),
     "logits": Method((TOKEN_IDS,), (_result(Vec(FLOAT32)),)),
     "score": Method((TOKEN_IDS, TOKEN_IDS), (_result(Vec(FLOAT32)),)),
     "access": Method((), (ACCESS,), query=True),
@@ -173,6 +199,9 @@ METHODS: Final[dict[str, Method]] = {
     "add_user": Method((PRINCIPAL,)),
     "remove_user": Method((PRINCIPAL,)),
     "set_public_mode": Method((BOOL,)),
+    "quotas": Method((), (QUOTAS,), query=True),
+    "set_quotas": Method((QUOTAS,), (EMPTY_RESULT,)),
+    "usage": Method((), (USAGE,), query=True),
     "set_per_message": Method((NAT64,), (EMPTY_RESULT,)),
     "set_precision": Method((Opt(TEXT),), (EMPTY_RESULT,)),
     "set_heap_for_weights": Method((NAT64,), (EMPTY_RESULT,)),

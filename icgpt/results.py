@@ -174,6 +174,34 @@ class Access:
 
 
 @dataclass(frozen=True)
+class Quotas:
+    """How much callers may ask for. None is no limit."""
+
+    user_tokens_per_day: int | None
+    """Of each listed user."""
+    user_jobs: int
+    """Of each listed user at once."""
+    public_tokens_per_day: int | None
+    """Of all together whom only public mode lets in."""
+    public_jobs: int
+    queue: int
+    """Jobs that may wait."""
+    cycles_floor: int
+    """With fewer cycles the canister takes no new work."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a caller has used of its quota."""
+
+    role: str
+    """"manager", "user" or "public"."""
+    tokens_today: int
+    tokens_left: int | None
+    """None when there is no limit."""
+
+
+@dataclass(frozen=True)
 class Encoding:
     """A text's token ids, and each token's own text."""
 
@@ -222,6 +250,8 @@ class Completion:
     instructions: int
     logprobs: list[TokenLogprobs] | None = None
     """One for each new token; None unless they were asked for."""
+    job: bytes | None = None
+    """The job's id, where one call waited for it: for `poll` and `receipt`."""
 
     @classmethod
     def from_candid(cls, value: dict[str, Any]) -> Completion:
@@ -237,14 +267,17 @@ class Completion:
             prompt_tokens=value["prompt_tokens"],
             instructions=value["instructions"],
             logprobs=_logprobs(value.get("logprobs")),
+            job=value.get("job"),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; log-probabilities only where there are some."""
         value = dict(vars(self))
-        del value["logprobs"]
+        del value["logprobs"], value["job"]
         if self.logprobs is not None:
             value["logprobs"] = [one.to_json() for one in self.logprobs]
+        if self.job is not None:
+            value["job"] = self.job.hex()
         return value
 
 

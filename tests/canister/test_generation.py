@@ -118,7 +118,7 @@ def test_work_is_the_same_in_one_message_or_many(
 
 
 def test_the_size_of_a_message_has_bounds(canister: ModelCanister) -> None:
-    for instructions in (0, 999_999, 32_000_000_001):
+    for instructions in (0, 999_999, 39_700_000_001):
         assert "Err" in canister.call("set_per_message", instructions)
 
 
@@ -217,31 +217,6 @@ def test_a_job_can_be_cancelled(shakespeare: ModelCanister) -> None:
         pass
     assert progress.finish == "cancelled"
     assert len(progress.token_ids) < 20_000
-
-
-def test_no_more_than_eight_at_once(new_canister: MakeCanister) -> None:
-    model = with_model(new_canister(), "shakespeare-char")
-    jobs = [model.submit("A", max_new_tokens=30_000, temperature=1.0) for _ in range(8)]
-    for ask in (model.submit, model.complete):
-        with pytest.raises(CanisterError, match="8 generations are running"):
-            ask("B", max_new_tokens=1)
-    for job in jobs:
-        model.cancel(job)
-    while any(model.poll(job).finish is None for job in jobs):
-        pass
-    assert len(model.complete("B", max_new_tokens=1).token_ids) == 1
-
-
-def test_an_upgrade_ends_a_running_job_and_keeps_the_model(
-    new_canister: MakeCanister, wasm: bytes, tmp_path: Path
-) -> None:
-    model = with_model(new_canister(), "shakespeare-char")
-    before = model.generate("ROMEO:", 20, 0)
-    job = model.submit("A", max_new_tokens=30_000, temperature=1.0)
-    upgrade(model, wasm, tmp_path)
-    with pytest.raises(CanisterError, match="no such job"):
-        model.poll(job)
-    assert model.generate("ROMEO:", 20, 0) == before
 
 
 def test_unknown_jobs_are_refused(shakespeare: ModelCanister) -> None:

@@ -117,6 +117,20 @@ impl Generation {
         request: Request,
         session: Session,
     ) -> Result<Generation, RequestError> {
+        Self::resume(model, request, session, &[])
+    }
+
+    /// The same, with the answer's first tokens found earlier: it goes on behind them as if it had
+    /// never been interrupted. Log-probabilities are given for the tokens after them only.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub fn resume(
+        model: &Model,
+        request: Request,
+        session: Session,
+        tokens: &[u32],
+    ) -> Result<Generation, RequestError> {
         let config = model.config();
         if request.prompt.is_empty() {
             return Err(RequestError::EmptyPrompt);
@@ -138,18 +152,10 @@ impl Generation {
                 Context::Slide => window = last(&window, &[], kept(config.n_ctx)),
             }
         }
-        let mut session = if session.fits(model) {
-            session
-        } else {
-            Session::new(model)
-        };
-        let held = session.tokens().iter().zip(&window);
-        let common = held.take_while(|(held, wanted)| held == wanted).count();
-        // The last token is run in any case, for its logits.
-        session.truncate(common.min(window.len() - 1));
+        check_ids(config, tokens)?;
         let sampler = Sampler::new(&request.sampling, &request.prompt, &request.stop);
         let watch = request.stop_strings.clone().map(Watch::new);
-        Ok(Generation {
+        let mut generation = Generation {
             request,
             session,
             sampler,
@@ -158,7 +164,25 @@ impl Generation {
             logprobs: Vec::new(),
             window,
             finish: None,
-        })
+        };
+        for &token in tokens {
+            if generation.finish.is_none() {
+                generation.take(token, config.n_ctx);
+            }
+        }
+        generation.reuse(model);
+        Ok(generation)
+    }
+
+    /// Cuts the session back to what it has in common with the window.
+    fn reuse(&mut self, model: &Model) {
+        if !self.session.fits(model) {
+            self.session = Session::new(model);
+        }
+        let held = self.session.tokens().iter().zip(&self.window);
+        let common = held.take_while(|(held, wanted)| held == wanted).count();
+        // The last token is run in any case, for its logits.
+        self.session.truncate(common.min(self.window.len() - 1));
     }
 
     /// Tokens that are to be run next; none when the answer is finished.
@@ -218,12 +242,20 @@ impl Generation {
             self.finish = Some(Finish::Exhausted);
             return;
         };
-        let token = choice.token;
-        self.tokens.push(token);
         self.logprobs.extend(choice.logprobs);
+        if self.take(choice.token, n_ctx) {
+            // Positions are absolute, so what is kept has to be computed again.
+            self.session.clear();
+        }
+    }
+
+    /// Adds a token to the answer, and to the window if there is one to come after it. Says whether
+    /// the window slid.
+    fn take(&mut self, token: u32, n_ctx: usize) -> bool {
+        self.tokens.push(token);
         self.sampler.push(token);
         let stopped = self.watch.as_mut().is_some_and(|watch| watch.push(token));
-        let full = self.session.len() >= n_ctx;
+        let full = self.window.len() >= n_ctx;
         self.finish = if stopped || self.request.stop.contains(&token) {
             Some(Finish::Stop)
         } else if self.tokens.len() >= self.request.max_new_tokens {
@@ -234,15 +266,14 @@ impl Generation {
             None
         };
         if self.finish.is_some() {
-            return;
+            return false;
         }
         if full {
-            // Positions are absolute, so what is kept has to be computed again.
-            self.session.clear();
             self.window = last(&self.request.prompt, &self.tokens, kept(n_ctx));
         } else {
             self.window.push(token);
         }
+        full
     }
 
     /// Why the answer ended; none while there is more to come.

@@ -9,7 +9,7 @@ use crate::storage;
 use crate::types::Access;
 
 /// Methods that need a manager. Their ingress is turned away before it costs the canister cycles.
-const MANAGER_METHODS: [&str; 19] = [
+const MANAGER_METHODS: [&str; 20] = [
     "add_authorized_principal",
     "append_config_bytes",
     "append_safetensors_bytes",
@@ -29,7 +29,11 @@ const MANAGER_METHODS: [&str; 19] = [
     "remove_user",
     "set_public_mode",
     "set_per_message",
+    "set_quotas",
 ];
+
+/// Methods that the canister alone may call.
+const OWN_METHODS: [&str; 2] = ["continue_work", "run_jobs"];
 
 /// Methods that need a user.
 const USER_METHODS: [&str; 7] = [
@@ -41,6 +45,28 @@ const USER_METHODS: [&str; 7] = [
     "logits",
     "score",
 ];
+
+/// By what right a caller generates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A manager or controller.
+    Manager,
+    /// On the list of users.
+    User,
+    /// Only because public mode lets everyone in.
+    Public,
+}
+
+/// By what right a caller generates, if it may.
+pub fn role(caller: &Principal) -> Role {
+    if is_manager(caller) {
+        Role::Manager
+    } else if storage::with(|storage| storage.users.contains(caller)) {
+        Role::User
+    } else {
+        Role::Public
+    }
+}
 
 fn is_manager(caller: &Principal) -> bool {
     storage::with(|storage| storage.managers.contains(caller)) || is_controller(caller)
@@ -87,7 +113,7 @@ fn inspect_message() {
         manager()
     } else if USER_METHODS.contains(&method.as_str()) {
         user()
-    } else if method == "continue_work" {
+    } else if OWN_METHODS.contains(&method.as_str()) {
         Err("only the canister itself may call this method".into())
     } else {
         Ok(())

@@ -53,7 +53,8 @@ impl View {
         }
     }
 
-    /// The part from token `from` on, where echoed tokens count; `tokens` are the new ones.
+    /// The part from token `from` on, where echoed tokens count; `tokens` are the new ones, and
+    /// `logprobs` belong to the last of them.
     pub fn part(
         &self,
         tokens: &[u32],
@@ -63,7 +64,8 @@ impl View {
     ) -> Part {
         let all = [&self.echo, tokens].concat();
         let from = from.min(all.len());
-        let noted = from.saturating_sub(self.echo.len()).min(logprobs.len());
+        let without = all.len().saturating_sub(logprobs.len());
+        let noted = from.saturating_sub(without).min(logprobs.len());
         Part {
             token_ids: all[from..].to_vec(),
             text: self.text(&all, from, ended),

@@ -63,8 +63,36 @@ pub enum Error {
     Limit(&'static str),
     /// A token id without a token.
     UnknownToken(u32),
-    /// Too many generations at once.
+    /// Too many jobs wait.
     Busy(usize),
+    /// The caller has too many jobs.
+    TooManyJobs(u32),
+    /// Too few tokens are left of the caller's quota.
+    Quota {
+        /// Tokens asked for, prompt and answer.
+        asked: u64,
+        /// Tokens left today.
+        left: u64,
+        /// It is the quota that all share whom public mode lets in.
+        public: bool,
+    },
+    /// The canister keeps what cycles it has.
+    LowOnCycles {
+        /// What it has.
+        balance: u128,
+        /// Below this it takes no new work.
+        floor: u64,
+    },
+    /// A query can't draw a seed.
+    NoSeed,
+    /// A query ended before the first token.
+    TooMuchForQuery,
+    /// The job has not ended.
+    NotEnded,
+    /// There is no certificate at hand.
+    NoCertificate,
+    /// The prompt is too long, even for a sliding context.
+    LongPrompt(usize),
     /// The anonymous principal can't be a manager.
     AnonymousManager,
     /// More new tokens than one request may ask for.
@@ -76,6 +104,7 @@ pub enum Error {
 }
 
 impl fmt::Display for Error {
+    #[allow(clippy::too_many_lines, reason = "a text for each")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoModel => {
@@ -139,7 +168,46 @@ impl fmt::Display for Error {
             Self::Stop(e) => e.fmt(f),
             Self::Limit(text) => f.write_str(text),
             Self::UnknownToken(id) => write!(f, "token id {id} is not in the vocabulary"),
-            Self::Busy(n) => write!(f, "{n} generations are running: try again in a moment"),
+            Self::Busy(n) => write!(
+                f,
+                "busy: {n} jobs are waiting already, try again in a moment"
+            ),
+            Self::TooManyJobs(most) => write!(
+                f,
+                "{most} jobs are running or waiting already, as many as the quota allows at once: \
+                 wait until one ends, or cancel one"
+            ),
+            Self::Quota {
+                asked,
+                left,
+                public,
+            } => write!(
+                f,
+                "prompt and answer may take {asked} tokens, but {left} are left of today's quota{}: \
+                 ask for fewer with max_new_tokens, or wait for tomorrow (UTC)",
+                if *public { " of public use" } else { "" }
+            ),
+            Self::LowOnCycles { balance, floor } => write!(
+                f,
+                "the canister has {balance} cycles, less than the {floor} below which it takes no \
+                 new work: top it up"
+            ),
+            Self::NoSeed => write!(
+                f,
+                "a query can't draw a seed: give one, or ask for temperature 0"
+            ),
+            Self::TooMuchForQuery => write!(
+                f,
+                "the prompt alone takes more than a query may do: use complete or submit"
+            ),
+            Self::NotEnded => write!(f, "the job has not ended yet: poll it until it has"),
+            Self::NoCertificate => write!(
+                f,
+                "there is no certificate in an update call: call this method as a query"
+            ),
+            Self::LongPrompt(most) => {
+                write!(f, "the prompt has more than {most} tokens: shorten it")
+            }
             Self::AnonymousManager => write!(
                 f,
                 "the anonymous principal can't be a manager, for anyone can call in its name: \

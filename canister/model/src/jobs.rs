@@ -1,117 +1,40 @@
 //! Generations: what is asked for, and how it runs over as many messages as it takes.
 //!
-//! `generate`, `inference` and `complete` answer when all is done. `submit` answers at once with a
-//! job's id; `poll` shows what the job has so far. Both ways run the same loop with the same seed
-//! and give the same tokens.
+//! Every generation is a job. `generate`, `inference` and `complete` wait for theirs; `submit` tells
+//! its id at once, and `poll` shows what it has so far. All run in one batch ([`desk`], [`crew`]) in
+//! the order of a fair [`queue`], driven by whoever holds a message ([`turns`]). The same request
+//! with the same seed gives the same tokens, alone or with others, in one message or many.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::rc::Rc;
+mod crew;
+mod desk;
+mod job;
+mod pace;
+mod queue;
+mod sessions;
+mod store;
+mod turns;
 
 use candid::Principal;
-use ic_cdk::api::call_context_instruction_counter;
-use icgpt_engine::{self as engine, Batch, Generation, Model};
+use icgpt_engine::{Batch, Generation};
+use serde_bytes::ByteBuf;
+use sha2::{Digest, Sha256};
 
-use crate::answer::{self, View};
+use crate::answer;
+use crate::certified;
 use crate::error::Error;
 use crate::options;
+use crate::quotas;
 use crate::random;
 use crate::serving;
-use crate::slices::{Budget, next_message};
-use crate::types::{Completion, Finish, Options, Progress, Prompt, TokenLogprobs};
+use crate::slices::{Stretch, next_message};
+use crate::types::{Completion, JobCertificate, Options, Progress, Prompt};
 
-/// Generations that may run at once; each holds a KV cache.
-const MAX_RUNNING: usize = 8;
+use desk::Found;
+pub use job::Kind;
+use job::{Ask, Id, Job};
 
-/// Finished jobs that stay readable.
-const MAX_KEPT: usize = 64;
-
-/// A job shows its first tokens soon and then takes longer stretches, since every message pays
-/// again for the pages of the weights.
-const FIRST_STRETCH: u64 = 200_000_000;
-const LONGEST_STRETCH: u64 = 4_000_000_000;
-
-/// What a caller reads when no token was left to choose.
-const EXHAUSTED: &str = "no token is left to choose from: the n-gram bans and min_new_tokens \
-    forbid all of them, or the model's numbers are broken";
-
-/// A job's name; nobody can guess it.
-pub type Id = [u8; 32];
-
-struct Job {
-    owner: Principal,
-    tokens: Vec<u32>,
-    logprobs: Vec<TokenLogprobs>,
-    view: View,
-    finish: Option<Finish>,
-    cancelled: bool,
-    seed: u64,
-    prompt_tokens: u32,
-    instructions: u64,
-    serial: u64,
-}
-
-thread_local! {
-    static RUNNING: Cell<usize> = const { Cell::new(0) };
-    static SERIAL: Cell<u64> = const { Cell::new(0) };
-    static JOBS: RefCell<HashMap<Id, Job>> = RefCell::new(HashMap::new());
-}
-
-/// A place among the running generations, given back when dropped, also by a trap's clean-up.
-struct Place;
-
-impl Place {
-    fn take() -> Result<Self, Error> {
-        if RUNNING.get() >= MAX_RUNNING {
-            return Err(Error::Busy(MAX_RUNNING));
-        }
-        RUNNING.set(RUNNING.get() + 1);
-        Ok(Self)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        RUNNING.set(RUNNING.get() - 1);
-    }
-}
-
-/// A generation that passed every check and may run.
-pub struct Prepared {
-    model: Rc<Model>,
-    /// The generation, alone for the time being.
-    batch: Batch,
-    seed: u64,
-    prompt_tokens: u32,
-    view: View,
-    _place: Place,
-}
-
-/// The key of a generation that has a batch to itself.
-const ALONE: u64 = 0;
-
-impl Prepared {
-    /// Runs on within a budget.
-    fn run(&mut self, budget: &mut Budget) {
-        self.batch.run(&self.model, &mut |_| budget.more());
-    }
-
-    fn tokens(&self) -> Vec<u32> {
-        let generation = self.batch.get(ALONE);
-        generation.map_or(Vec::new(), |generation| generation.tokens().to_vec())
-    }
-
-    fn logprobs(&self) -> Vec<TokenLogprobs> {
-        let generation = self.batch.get(ALONE);
-        generation.map_or(Vec::new(), |generation| {
-            answer::logprobs(generation.logprobs())
-        })
-    }
-
-    fn finish(&self) -> Option<Finish> {
-        self.batch.get(ALONE)?.finish().map(finish)
-    }
-}
+/// Tokens of a prompt; what is longer than the context is only read with a sliding one.
+const MOST_PROMPT_TOKENS: usize = 65_536;
 
 fn prompt_ids(prompt: &Prompt) -> Result<Vec<u32>, Error> {
     let ids = match prompt {
@@ -124,162 +47,187 @@ fn prompt_ids(prompt: &Prompt) -> Result<Vec<u32>, Error> {
             "the prompt is empty, or no token of the vocabulary fits it",
         ));
     }
+    if ids.len() > MOST_PROMPT_TOKENS {
+        return Err(Error::LongPrompt(MOST_PROMPT_TOKENS));
+    }
     Ok(ids)
 }
 
-/// Checks a request and makes it ready to run.
+/// Checks a request: gives what is to be computed.
+fn ask(prompt: &Prompt, options: Options, template_wanted: bool, seed: u64) -> Result<Ask, Error> {
+    let model = serving::model()?;
+    let own = prompt_ids(prompt)?;
+    let template = model.config().template.as_ref();
+    let template = template.filter(|_| template_wanted && options.template.unwrap_or(true));
+    let (prompt, start) = match template {
+        Some(t) => ([&t.prefix[..], &own, &t.suffix].concat(), t.prefix.len()),
+        None => (own.clone(), 0),
+    };
+    let own = (start as u32, (start + own.len()) as u32);
+    let request = options::request(&options, model.config(), prompt.clone(), seed)?;
+    let begun = options.begun.as_deref().unwrap_or_default();
+    Generation::resume(&model, request, icgpt_engine::Session::new(&model), begun)?;
+    Ok(Ask {
+        prompt,
+        own,
+        options,
+        seed,
+        model: ByteBuf::from(serving::model_name().to_vec()),
+    })
+}
+
+/// Takes a job in; it waits for its first stretch.
+fn enter(caller: Principal, id: Id, ask: Ask, kind: Kind) -> Result<u64, Error> {
+    let longest = options::longest(&ask.options);
+    let charge = quotas::take(&caller, ask.prompt.len() as u64 + longest)?;
+    let entered = desk::with(|desk| {
+        desk.may_enter(charge.purse)?;
+        Ok(desk.enter(Job {
+            id,
+            owner: caller,
+            kind,
+            tokens: ask.options.begun.clone().unwrap_or_default(),
+            ask,
+            charge: charge.clone(),
+            logprobs: Vec::new(),
+            instructions: 0,
+            ending: None,
+            seen: ic_cdk::api::time(),
+            paused: 0,
+        }))
+    });
+    entered.inspect_err(|_| quotas::give_back(&charge, 0))
+}
+
+/// A name for a job whose caller does not have to be told it: hard to guess without the key, too.
+fn name(ask: &Ask) -> Id {
+    let count = desk::with(|desk| desk.entered());
+    let mut hasher = Sha256::new()
+        .chain_update(random::key())
+        .chain_update(ic_cdk::api::time().to_le_bytes())
+        .chain_update(count.to_le_bytes())
+        .chain_update(ask.seed.to_le_bytes());
+    for token in &ask.prompt {
+        hasher.update(token.to_le_bytes());
+    }
+    hasher.finalize().into()
+}
+
+/// The place of a call that waits; when it is dropped early, by a trap's clean-up, the job ends.
+struct Waiting(u64);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        desk::with(|desk| desk.leave(self.0));
+    }
+}
+
+/// Generates, and answers when all is done.
 ///
 /// # Errors
-/// What is wrong with it, or why the canister can't take it now.
-pub async fn prepare(prompt: Prompt, options: Options, template: bool) -> Result<Prepared, Error> {
-    let model = serving::model()?;
+/// What is wrong with the request, or why the canister can't take or finish it.
+pub async fn complete(
+    caller: Principal,
+    prompt: Prompt,
+    options: Options,
+    template: bool,
+    kind: Kind,
+) -> Result<Completion, Error> {
     let seed = match options.seed {
         Some(seed) => seed,
         None => random::seed().await?,
     };
-    let config = model.config();
-    let ids = prompt_ids(&prompt)?;
-    let view = View::new(&options, &ids);
-    let ids = match config.template.as_ref() {
-        Some(t) if template && options.template.unwrap_or(true) => {
-            [&t.prefix[..], &ids, &t.suffix].concat()
-        }
-        _ => ids,
-    };
-    let prompt_tokens = ids.len() as u32;
-    let request = options::request(&options, config, ids, seed)?;
-    let generation = Generation::new(&model, request)?;
-    let place = Place::take()?;
-    let mut batch = Batch::new(&model);
-    batch.add(ALONE, generation);
-    Ok(Prepared {
-        model,
-        batch,
-        seed,
-        prompt_tokens,
-        view,
-        _place: place,
-    })
-}
-
-fn finish(finish: engine::Finish) -> Finish {
-    match finish {
-        engine::Finish::Stop => Finish::Stop,
-        engine::Finish::Length => Finish::Length,
-        engine::Finish::Context => Finish::Context,
-        engine::Finish::Exhausted => Finish::Failed(EXHAUSTED.into()),
-    }
-}
-
-/// Runs a generation to its end, over as many messages as it takes.
-///
-/// # Errors
-/// [`Error::Platform`] when the canister can't call itself.
-pub async fn run(mut work: Prepared) -> Result<Completion, Error> {
-    let finish = loop {
-        work.run(&mut Budget::whole());
-        if let Some(finish) = work.finish() {
-            break finish;
+    let ask = ask(&prompt, options, template, seed)?;
+    let number = enter(caller, name(&ask), ask, kind)?;
+    let waiting = Waiting(number);
+    let mut turn = turns::Turn::new();
+    turns::look_after();
+    let ended = loop {
+        let now = ic_cdk::api::time();
+        turn.take(now);
+        if let Some(ended) = desk::with(|desk| desk.look(waiting.0, now)) {
+            break ended;
         }
         next_message().await?;
     };
-    let part = work.view.part(&work.tokens(), &work.logprobs(), 0, true);
+    let view = ended.ask.view();
+    let part = view.part(&ended.tokens, &ended.logprobs, 0, true);
     Ok(Completion {
-        text: part.text,
         token_ids: part.token_ids,
+        text: part.text,
         logprobs: part.logprobs,
-        finish,
-        seed: work.seed,
-        prompt_tokens: work.prompt_tokens,
-        instructions: call_context_instruction_counter(),
+        finish: ended.finish,
+        seed: ended.ask.seed,
+        prompt_tokens: ended.ask.prompt.len() as u32,
+        instructions: ended.instructions,
+        job: kind.stays().then_some(ended.id),
     })
 }
 
 /// Starts a job in the background and gives its id.
 ///
 /// # Errors
-/// [`Error::Platform`] when no id can be drawn.
-pub async fn submit(owner: Principal, mut work: Prepared) -> Result<Id, Error> {
+/// What is wrong with the request, or why the canister can't take it.
+pub async fn submit(caller: Principal, prompt: Prompt, options: Options) -> Result<Id, Error> {
     let id = random::draw().await?;
-    SERIAL.set(SERIAL.get() + 1);
-    let job = Job {
-        owner,
-        tokens: Vec::new(),
-        logprobs: Vec::new(),
-        view: std::mem::take(&mut work.view),
-        finish: None,
-        cancelled: false,
-        seed: work.seed,
-        prompt_tokens: work.prompt_tokens,
-        instructions: 0,
-        serial: SERIAL.get(),
+    let seed = match options.seed {
+        Some(seed) => seed,
+        None => random::seed().await?,
     };
-    JOBS.with_borrow_mut(|jobs| {
-        jobs.insert(id, job);
-        forget_oldest(jobs);
-    });
-    ic_cdk::futures::spawn(drive(id, work));
+    let ask = ask(&prompt, options, true, seed)?;
+    enter(caller, id, ask, Kind::Submitted)?;
+    turns::begin();
     Ok(id)
 }
 
-fn forget_oldest(jobs: &mut HashMap<Id, Job>) {
-    let finished = |jobs: &HashMap<Id, Job>| jobs.values().filter(|j| j.finish.is_some()).count();
-    while finished(jobs) > MAX_KEPT {
-        let oldest = jobs
-            .iter()
-            .filter(|(_, job)| job.finish.is_some())
-            .min_by_key(|(_, job)| job.serial)
-            .map(|(id, _)| *id);
-        match oldest {
-            Some(id) => jobs.remove(&id),
-            None => return,
-        };
+/// A part of an answer that fits a query; it changes nothing.
+///
+/// # Errors
+/// What is wrong with the request; [`Error::NoSeed`] when it would have to be drawn.
+pub fn complete_query(prompt: &Prompt, options: Options) -> Result<Progress, Error> {
+    let greedy = options.temperature == Some(0.0);
+    let seed = match options.seed {
+        Some(seed) => seed,
+        None if greedy => 0,
+        None => return Err(Error::NoSeed),
+    };
+    let ask = ask(prompt, options, true, seed)?;
+    let model = serving::model()?;
+    let config = model.config();
+    let request = options::request(&ask.options, config, ask.prompt.clone(), seed)?;
+    let begun = ask.options.begun.as_deref().unwrap_or_default();
+    let wanted = [&ask.prompt[..], begun].concat();
+    let session = desk::with(|desk| desk.session(&model, &wanted));
+    let mut batch = Batch::new(&model);
+    batch.add(0, Generation::resume(&model, request, session, begun)?);
+    let mut stretch = Stretch::query(&crew::load(&model, 0, 0));
+    batch.run(&model, &mut |step| stretch.more(step));
+    let (spent, _) = stretch.end();
+    let generation = batch.remove(0).ok_or(Error::NoModel)?;
+    if generation.tokens().len() == begun.len() && generation.finish().is_none() {
+        return Err(Error::TooMuchForQuery);
     }
+    let finish = generation.finish().map(crew::finish);
+    let logprobs = answer::logprobs(generation.logprobs());
+    let part = ask
+        .view()
+        .part(generation.tokens(), &logprobs, 0, finish.is_some());
+    Ok(Progress {
+        token_ids: part.token_ids,
+        text: part.text,
+        logprobs: part.logprobs,
+        finish,
+        seed,
+        prompt_tokens: ask.prompt.len() as u32,
+        instructions: spent,
+    })
 }
 
-/// Ends a job as failed if it is dropped before it ended, which only a trap does.
-struct Unfinished(Id);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        end(
-            &self.0,
-            Finish::Failed("the job was stopped by a trap: submit it again".into()),
-        );
-    }
-}
-
-fn end(id: &Id, finish: Finish) {
-    with_job(id, |job| {
-        job.finish.get_or_insert(finish);
-    });
-}
-
-fn with_job<T>(id: &Id, work: impl FnOnce(&mut Job) -> T) -> Option<T> {
-    JOBS.with_borrow_mut(|jobs| jobs.get_mut(id).map(work))
-}
-
-async fn drive(id: Id, mut work: Prepared) {
-    let _unfinished = Unfinished(id);
-    let mut stretch = FIRST_STRETCH;
-    loop {
-        // The first stretch gets a message of its own too, so that `submit` answers at once.
-        if let Err(error) = next_message().await {
-            return end(&id, Finish::Failed(error.to_string()));
-        }
-        if with_job(&id, |job| job.cancelled).unwrap_or(true) {
-            return end(&id, Finish::Cancelled);
-        }
-        work.run(&mut Budget::until(stretch));
-        with_job(&id, |job| {
-            job.tokens = work.tokens();
-            job.logprobs = work.logprobs();
-            job.instructions = call_context_instruction_counter();
-        });
-        if let Some(finish) = work.finish() {
-            return end(&id, finish);
-        }
-        stretch = (2 * stretch).min(LONGEST_STRETCH);
+fn readable(caller: Principal, owner: Principal) -> Result<(), Error> {
+    if owner == caller || owner == Principal::anonymous() {
+        Ok(())
+    } else {
+        Err(Error::NoJob)
     }
 }
 
@@ -288,42 +236,93 @@ async fn drive(id: Id, mut work: Prepared) {
 /// # Errors
 /// [`Error::NoJob`] for an unknown id, and for another caller's unless it was submitted anonymously.
 pub fn poll(caller: Principal, id: &[u8], from: u32) -> Result<Progress, Error> {
-    JOBS.with_borrow(|jobs| {
-        let job = Id::try_from(id)
-            .ok()
-            .and_then(|id| jobs.get(&id))
-            .ok_or(Error::NoJob)?;
-        if job.owner != caller && job.owner != Principal::anonymous() {
-            return Err(Error::NoJob);
-        }
-        let ended = job.finish.is_some();
-        let part = job
-            .view
-            .part(&job.tokens, &job.logprobs, from as usize, ended);
+    desk::with(|desk| {
+        let (owner, ask, tokens, logprobs, finish, instructions) =
+            match desk.find(id).ok_or(Error::NoJob)? {
+                Found::Running(job) => (
+                    job.owner,
+                    &job.ask,
+                    &job.tokens,
+                    &job.logprobs,
+                    None,
+                    job.instructions,
+                ),
+                Found::Ended(job) => (
+                    job.owner,
+                    &job.ask,
+                    &job.tokens,
+                    &job.logprobs,
+                    Some(job.finish.clone()),
+                    job.instructions,
+                ),
+            };
+        readable(caller, owner)?;
+        let ended = finish.is_some();
+        let part = ask.view().part(tokens, logprobs, from as usize, ended);
         Ok(Progress {
             token_ids: part.token_ids,
             text: part.text,
             logprobs: part.logprobs,
-            finish: job.finish.clone(),
-            seed: job.seed,
-            prompt_tokens: job.prompt_tokens,
-            instructions: job.instructions,
+            finish,
+            seed: ask.seed,
+            prompt_tokens: ask.prompt.len() as u32,
+            instructions,
         })
     })
 }
 
-/// Asks a job to end before its next stretch. Ending twice is no error.
+/// Ends a job. Ending twice is no error.
 ///
 /// # Errors
 /// [`Error::NoJob`].
 pub fn cancel(caller: Principal, id: &[u8]) -> Result<(), Error> {
+    desk::with(|desk| desk.cancel(caller, id))
+}
+
+/// What proves a finished job: the subnet's certificate, the way from it to the job, and the
+/// receipt whose hash is there.
+///
+/// # Errors
+/// [`Error::NoJob`], [`Error::NotEnded`], and [`Error::NoCertificate`] outside a query.
+pub fn certificate(caller: Principal, id: &[u8]) -> Result<JobCertificate, Error> {
+    let receipt = desk::with(|desk| match desk.find(id) {
+        Some(Found::Ended(job)) => readable(caller, job.owner).map(|()| job.receipt()),
+        Some(Found::Running(job)) => readable(caller, job.owner).and(Err(Error::NotEnded)),
+        None => Err(Error::NoJob),
+    })?;
     let id = Id::try_from(id).map_err(|_| Error::NoJob)?;
-    with_job(&id, |job| {
-        if job.owner != caller {
-            return Err(Error::NoJob);
-        }
-        job.cancelled = true;
-        Ok(())
+    let (certificate, witness) = certified::certificate(&id).ok_or(Error::NoCertificate)?;
+    Ok(JobCertificate {
+        certificate: ByteBuf::from(certificate),
+        witness: ByteBuf::from(witness),
+        receipt: ByteBuf::from(receipt),
     })
-    .unwrap_or(Err(Error::NoJob))
+}
+
+/// Lets go of the model that jobs ran with, which gives back its memory and theirs.
+pub fn let_go_of_model() {
+    desk::with(desk::Desk::dissolve);
+}
+
+/// The same, unless jobs run.
+pub fn let_go_of_idle_model() {
+    desk::with(|desk| {
+        if desk.is_idle() {
+            desk.dissolve();
+        }
+    });
+}
+
+/// Takes up the jobs in stable memory; called when the canister starts.
+///
+/// # Errors
+/// The version of their layout, when it is not this module's.
+pub fn restore() -> Result<(), u8> {
+    let found = store::read().map_err(|damage| match damage {
+        store::Damage::Version(version) => version,
+        store::Damage::Checksum => store::VERSION,
+    })?;
+    desk::with(|desk| desk.restore(found));
+    turns::look_after();
+    Ok(())
 }

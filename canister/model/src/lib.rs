@@ -1,17 +1,20 @@
 //! The model canister: a GPT on the Internet Computer.
 //!
 //! A thin shell over [`icgpt_engine`], which does the arithmetic. Data flows one way:
-//! [`seed`] takes uploaded bytes, [`files`] keeps them in [`storage`], [`serving`] packs and loads the model,
-//! [`jobs`] generates with it in [`slices`] of messages. [`access`] says who may call what.
+//! [`seed`] takes uploaded bytes, [`files`] keeps them in [`storage`], [`serving`] packs and loads
+//! the model, [`jobs`] generates with it in [`slices`] of messages and has the answers [`certified`]. [`access`]
+//! says who may call what, [`quotas`] how much of it.
 
 mod access;
 mod answer;
+mod certified;
 mod error;
 mod files;
 mod jobs;
 mod options;
 mod own;
 mod packed;
+mod quotas;
 mod random;
 mod reply;
 mod seed;
@@ -38,6 +41,12 @@ fn post_upgrade() {
     if let Err(error) = serving::rebuild() {
         ic_cdk::trap(format!("the stored model can't be rebuilt: {error}"));
     }
+    if let Err(version) = jobs::restore() {
+        ic_cdk::trap(format!(
+            "stable memory holds jobs of layout {version}: install a matching module, or reinstall \
+             to begin anew"
+        ));
+    }
 }
 
 fn open_storage() {
@@ -47,6 +56,12 @@ fn open_storage() {
              install a matching module, or reinstall to begin anew",
             storage::LAYOUT_VERSION
         ));
+    }
+    if quotas::open().is_err() {
+        ic_cdk::trap(
+            "stable memory holds quotas of another layout: install a matching module, or reinstall \
+             to begin anew",
+        );
     }
 }
 

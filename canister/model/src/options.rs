@@ -20,6 +20,11 @@ fn context(name: Option<&str>, default: Context) -> Result<Context, Error> {
     }
 }
 
+/// Tokens that the longest answer has.
+pub fn longest(options: &Options) -> u64 {
+    u64::from(options.max_new_tokens.unwrap_or(DEFAULT_NEW_TOKENS))
+}
+
 /// The engine's request for a prompt's ids, template included.
 ///
 /// # Errors

@@ -14,12 +14,13 @@ use crate::error::Error;
 use crate::files::{self, Kind};
 use crate::jobs;
 use crate::packed;
+use crate::quotas;
 use crate::serving;
 use crate::slices::{self, Budget, LEAST_PER_MESSAGE, MOST_PER_MESSAGE, next_message};
 use crate::storage::{self, LAYOUT_VERSION};
 use crate::types::{
-    Architecture, Completion, Files, ModelInfo, Options, Progress, Prompt, Setup, SourceSha256,
-    Template,
+    Architecture, Completion, Files, JobCertificate, ModelInfo, Options, Progress, Prompt, Setup,
+    SourceSha256, Template,
 };
 
 #[ic_cdk::query]
@@ -95,15 +96,19 @@ fn model_info() -> ModelInfo {
 
 #[ic_cdk::update(guard = "user")]
 async fn complete(prompt: Prompt, options: Options) -> Result<Completion, String> {
-    let run = async { jobs::run(jobs::prepare(prompt, options, true).await?).await };
-    run.await.map_err(|error: Error| error.to_string())
+    jobs::complete(msg_caller(), prompt, options, true, jobs::Kind::Awaited)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+#[ic_cdk::query(guard = "user")]
+fn complete_query(prompt: Prompt, options: Options) -> Result<Progress, String> {
+    jobs::complete_query(&prompt, options).map_err(|error| error.to_string())
 }
 
 #[ic_cdk::update(guard = "user")]
 async fn submit(prompt: Prompt, options: Options) -> Result<ByteBuf, String> {
-    let caller = msg_caller();
-    let start = async { jobs::submit(caller, jobs::prepare(prompt, options, true).await?).await };
-    match start.await {
+    match jobs::submit(msg_caller(), prompt, options).await {
         Ok(id) => Ok(ByteBuf::from(id.to_vec())),
         Err(error) => Err(error.to_string()),
     }
@@ -119,6 +124,11 @@ fn cancel(id: ByteBuf) -> Result<(), String> {
     jobs::cancel(msg_caller(), &id).map_err(|error| error.to_string())
 }
 
+#[ic_cdk::query]
+fn job_certificate(id: ByteBuf) -> Result<JobCertificate, String> {
+    jobs::certificate(msg_caller(), &id).map_err(|error| error.to_string())
+}
+
 #[ic_cdk::update(guard = "user")]
 async fn logits(ids: Vec<u32>) -> Result<Vec<f32>, String> {
     let run = async {
@@ -126,6 +136,8 @@ async fn logits(ids: Vec<u32>) -> Result<Vec<f32>, String> {
         if ids.is_empty() {
             return Err(Error::Limit("the prompt is empty"));
         }
+        let caller = msg_caller();
+        let tokens = ids.len() as u64;
         let request = Request {
             prompt: ids,
             max_new_tokens: 1,
@@ -136,6 +148,7 @@ async fn logits(ids: Vec<u32>) -> Result<Vec<f32>, String> {
         };
         let mut batch = Batch::new(&model);
         batch.add(0, Generation::new(&model, request)?);
+        quotas::take(&caller, tokens)?;
         loop {
             let mut budget = Budget::whole();
             if batch.run(&model, &mut |_| budget.more()) {
@@ -152,7 +165,9 @@ async fn logits(ids: Vec<u32>) -> Result<Vec<f32>, String> {
 async fn score(prompt: Vec<u32>, continuation: Vec<u32>) -> Result<Vec<f32>, String> {
     let run = async {
         let model = serving::model()?;
+        let tokens = (prompt.len() + continuation.len()) as u64;
         let mut scoring = Scoring::new(&model, prompt, continuation)?;
+        quotas::take(&msg_caller(), tokens)?;
         loop {
             let mut budget = Budget::whole();
             if scoring.run(&model, &mut |_| budget.more()) {

@@ -16,6 +16,11 @@ thread_local! {
     static COUNTER: Cell<u64> = const { Cell::new(0) };
 }
 
+/// The key as far as one was drawn; for names that need not be told.
+pub fn key() -> Vec<u8> {
+    KEY.with_borrow(|key| key.clone().unwrap_or_default())
+}
+
 /// 32 bytes that were never given out before.
 ///
 /// # Errors

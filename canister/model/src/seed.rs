@@ -5,8 +5,10 @@
     reason = "Candid decodes arguments as owned values"
 )]
 
-use serde_bytes::ByteBuf;
 use std::marker::PhantomData;
+
+use ic_cdk::api::msg_caller;
+use serde_bytes::ByteBuf;
 
 use crate::access::{manager, user};
 use crate::error::Error;
@@ -166,8 +168,8 @@ async fn inference(
         ..Options::default()
     };
     let run = async {
-        let work = jobs::prepare(Prompt::TokenIds(ids), options, false).await?;
-        jobs::run(work).await
+        let prompt = Prompt::TokenIds(ids);
+        jobs::complete(msg_caller(), prompt, options, false, jobs::Kind::Passing).await
     };
     match run.await {
         Ok(done) => Ok(InferenceRecord {
@@ -196,8 +198,8 @@ async fn generate(text: String, max_new_tokens: u8, temperature: f64) -> Result<
             temperature: Some(temperature),
             ..Options::default()
         };
-        let work = jobs::prepare(Prompt::Text(text), options, true).await?;
-        jobs::run(work).await
+        let prompt = Prompt::Text(text);
+        jobs::complete(msg_caller(), prompt, options, true, jobs::Kind::Passing).await
     };
     let done = run.await.map_err(|error| error.to_string())?;
     Ok(done.text.unwrap_or_default())

@@ -9,8 +9,10 @@ use icgpt_engine::{
     Checkpoint, Config, Model, PackedError, Packer, Precision, Tokenizer, Unpacker,
 };
 
+use crate::certified;
 use crate::error::Error;
 use crate::files::{self, Kind, StableFile};
+use crate::jobs;
 use crate::packed;
 use crate::slices::{Budget, next_message};
 use crate::storage;
@@ -47,6 +49,12 @@ pub fn model() -> Result<Rc<Model>, Error> {
         None if NEEDS_SET_UP.get() => Err(Error::NeedsSetUp),
         None => Err(Error::NoModel),
     })
+}
+
+/// SHA-256 that names the model that answers: of its packed weights. Zeros when there is none.
+pub fn model_name() -> [u8; 32] {
+    let sha256 = packed::sha256().unwrap_or_default();
+    sha256.as_slice().try_into().unwrap_or_default()
 }
 
 /// Its tokenizer.
@@ -130,6 +138,7 @@ fn heap_for_weights() -> u64 {
 /// Sees to it that so many bytes of weights fit into the heap. Where two models don't, the one that
 /// answers makes way.
 fn make_room(bytes: u64) -> Result<(), Error> {
+    jobs::let_go_of_idle_model();
     MODEL.with_borrow_mut(|slot| match slot {
         Some(model) if bytes + model.memory() > heap_for_weights().max(HEAP_FOR_WEIGHTS) => {
             if Rc::strong_count(model) > 1 {
@@ -262,6 +271,8 @@ pub async fn set_up_model() -> Result<(), Error> {
     }
     MODEL.set(Some(Rc::new(model)));
     NEEDS_SET_UP.set(false);
+    jobs::let_go_of_model();
+    certified::set_model(model_name());
     Ok(())
 }
 

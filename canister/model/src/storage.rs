@@ -6,6 +6,8 @@
 //! | 1, 2 | managers, users |
 //! | 3–8 | two regions a file kind: the live file and the upload that may replace it |
 //! | 9, 10 | packed weights: those of the model that answers, and those that a set-up writes |
+//! | 16 | jobs |
+//! | 17, 18 | quotas, and what was used of them |
 //!
 //! Stable memory is the truth: everything here survives an upgrade, and the heap is rebuilt from it.
 
@@ -24,6 +26,15 @@ pub const LAYOUT_VERSION: u32 = 2;
 
 /// Before there were packed weights: all that it has is read as it is.
 const WITHOUT_PACKED: u32 = 1;
+
+/// The region of jobs.
+pub const JOBS: u8 = 16;
+
+/// The region of quotas.
+pub const QUOTAS: u8 = 17;
+
+/// The region of what was used of the quotas.
+pub const USAGE: u8 = 18;
 
 /// A bucket of 2 MiB lets the memory manager's 32,768 buckets reach 64 GiB.
 const BUCKET_PAGES: u16 = 32;
@@ -188,6 +199,11 @@ impl Storage {
     /// One of the two regions of packed weights.
     pub fn packed_region(&self, which: u8) -> Region {
         self.regions.get(MemoryId::new(9 + which))
+    }
+
+    /// A region by its number.
+    pub fn region_at(&self, id: u8) -> Region {
+        self.regions.get(MemoryId::new(id))
     }
 
     /// One of the two regions of a kind of file.

@@ -160,7 +160,7 @@ pub struct Access {
 }
 
 /// Options of a generation; every field has a default.
-#[derive(CandidType, Deserialize, Default)]
+#[derive(CandidType, Deserialize, Clone, Default)]
 pub struct Options {
     /// 100 when left out.
     pub max_new_tokens: Option<u32>,
@@ -192,6 +192,8 @@ pub struct Options {
     pub template: Option<bool>,
     /// The answer begins with the prompt; false when left out.
     pub echo: Option<bool>,
+    /// Tokens that the answer has already; the generation goes on behind them.
+    pub begun: Option<Vec<u32>>,
 }
 
 /// A token and the natural logarithm of its probability.
@@ -260,6 +262,8 @@ pub struct Completion {
     pub prompt_tokens: u32,
     /// What it took, over all its messages.
     pub instructions: u64,
+    /// The job's id; none of the seed's methods.
+    pub job: Option<ByteBuf>,
 }
 
 /// A generation under way, from the asked token on.
@@ -279,4 +283,43 @@ pub struct Progress {
     pub prompt_tokens: u32,
     /// What it took so far.
     pub instructions: u64,
+}
+
+/// What proves a finished job.
+#[derive(CandidType, Deserialize)]
+pub struct JobCertificate {
+    /// The subnet's certificate of the canister's certified data.
+    pub certificate: ByteBuf,
+    /// The way from that to the job: a pruned hash tree in CBOR.
+    pub witness: ByteBuf,
+    /// What was asked and answered; its SHA-256 is in the tree.
+    pub receipt: ByteBuf,
+}
+
+/// How much callers may ask for.
+#[derive(CandidType, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Quotas {
+    /// Tokens a day of each listed user; none: as many as they like.
+    pub user_tokens_per_day: Option<u64>,
+    /// Jobs of each listed user at once.
+    pub user_jobs: u32,
+    /// Tokens a day of all callers together whom only public mode lets in.
+    pub public_tokens_per_day: Option<u64>,
+    /// Jobs of all of them at once.
+    pub public_jobs: u32,
+    /// Jobs that may wait.
+    pub queue: u32,
+    /// With fewer cycles the canister takes no new work.
+    pub cycles_floor: u64,
+}
+
+/// What a caller has used.
+#[derive(CandidType, Deserialize)]
+pub struct Usage {
+    /// `manager`, `user` or `public`.
+    pub role: String,
+    /// Tokens taken from the quota today (UTC).
+    pub tokens_today: u64,
+    /// Tokens left of it; none when there is no limit.
+    pub tokens_left: Option<u64>,
 }

@@ -1,0 +1,259 @@
+//! Jobs in stable memory, so that they outlive upgrades: submitted ones while they run, and those
+//! that have ended for as long as they are kept.
+//!
+//! | key | value |
+//! |---|---|
+//! | 4 · number | what was asked: written once |
+//! | 4 · number + 1 | the answer so far: written at the end of each stretch |
+//! | 4 · number + 2 | the whole job, when it has ended, in place of the two |
+//!
+//! A value is the layout's version, the first 8 bytes of the SHA-256 of what follows, and a Candid
+//! record. Running jobs are computed again from prompt and tokens, so nothing of the model's own
+//! state is kept.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use candid::{CandidType, Decode, Encode, Principal};
+use ic_stable_structures::StableBTreeMap;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_bytes::ByteBuf;
+use sha2::{Digest, Sha256};
+
+use super::job::{Ask, Ended, Id, Job, Kind};
+use crate::quotas::Charge;
+use crate::storage::{self, Region};
+
+/// Layout of the values.
+pub const VERSION: u8 = 1;
+
+const CHECK: usize = 8;
+
+type Map = StableBTreeMap<u64, Vec<u8>, Region>;
+
+thread_local! {
+    static MAP: RefCell<Option<Map>> = const { RefCell::new(None) };
+}
+
+/// A job in stable memory can't be read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// A module of another version wrote it.
+    Version(u8),
+    /// It is not what was written.
+    Checksum,
+}
+
+/// What was asked, and by whom.
+#[derive(CandidType, Deserialize)]
+struct Asked {
+    id: ByteBuf,
+    owner: Principal,
+    ask: Ask,
+    charge: Charge,
+}
+
+/// The answer so far.
+#[derive(CandidType, Deserialize, Default)]
+struct Answer {
+    tokens: ByteBuf,
+    instructions: u64,
+    paused: u32,
+}
+
+fn with<T>(work: impl FnOnce(&mut Map) -> T) -> T {
+    MAP.with_borrow_mut(|map| {
+        let map = map.get_or_insert_with(|| {
+            StableBTreeMap::init(storage::with(|storage| storage.region_at(storage::JOBS)))
+        });
+        work(map)
+    })
+}
+
+fn seal(encoded: &[u8]) -> Vec<u8> {
+    let mut value = vec![VERSION];
+    value.extend_from_slice(&Sha256::digest(encoded)[..CHECK]);
+    value.extend_from_slice(encoded);
+    value
+}
+
+fn open<T: CandidType + DeserializeOwned>(value: &[u8]) -> Result<T, Damage> {
+    match value.split_first() {
+        Some((&VERSION, rest)) if rest.len() >= CHECK => {
+            let (check, encoded) = rest.split_at(CHECK);
+            if &Sha256::digest(encoded)[..CHECK] != check {
+                return Err(Damage::Checksum);
+            }
+            Decode!(encoded, T).map_err(|_| Damage::Checksum)
+        }
+        Some((&version, _)) if version != VERSION => Err(Damage::Version(version)),
+        _ => Err(Damage::Checksum),
+    }
+}
+
+fn put<T: CandidType>(key: u64, record: &T) {
+    // Records that are all in memory encode without fail.
+    if let Ok(encoded) = Encode!(record) {
+        with(|map| map.insert(key, seal(&encoded)));
+    }
+}
+
+/// Writes down what was asked.
+pub fn asked(number: u64, job: &Job) {
+    let record = Asked {
+        id: ByteBuf::from(job.id.to_vec()),
+        owner: job.owner,
+        ask: job.ask.clone(),
+        charge: job.charge.clone(),
+    };
+    put(4 * number, &record);
+}
+
+/// Writes down the answer so far.
+pub fn answered(number: u64, job: &Job) {
+    let tokens = job.tokens.iter().flat_map(|token| token.to_le_bytes());
+    let record = Answer {
+        tokens: ByteBuf::from(tokens.collect::<Vec<u8>>()),
+        instructions: job.instructions,
+        paused: job.paused,
+    };
+    put(4 * number + 1, &record);
+}
+
+/// Writes down the whole job.
+pub fn ended(number: u64, job: &Ended) {
+    drop_running(number);
+    put(4 * number + 2, job);
+}
+
+/// Forgets a job that has not ended.
+pub fn drop_running(number: u64) {
+    with(|map| {
+        map.remove(&(4 * number));
+        map.remove(&(4 * number + 1));
+    });
+}
+
+/// Forgets a job that has ended.
+pub fn drop_ended(number: u64) {
+    with(|map| map.remove(&(4 * number + 2)));
+}
+
+/// All jobs, by number, as an upgrade finds them.
+#[derive(Default)]
+pub struct Found {
+    /// Submitted and not ended.
+    pub running: BTreeMap<u64, Job>,
+    /// Ended.
+    pub ended: BTreeMap<u64, Ended>,
+    /// The first number that no job has.
+    pub next: u64,
+    /// Numbers of jobs whose records are damaged.
+    pub damaged: Vec<u64>,
+}
+
+/// Reads all jobs.
+///
+/// # Errors
+/// [`Damage::Version`] when a module of another version wrote one; a damaged one is only counted.
+pub fn read() -> Result<Found, Damage> {
+    let mut found = Found::default();
+    let entries: Vec<(u64, Vec<u8>)> = with(|map| {
+        let all = map.iter();
+        all.map(|entry| (*entry.key(), entry.value())).collect()
+    });
+    for (key, value) in entries {
+        let number = key / 4;
+        found.next = found.next.max(number + 1);
+        let read = match key % 4 {
+            0 => open(&value).and_then(|asked| {
+                let job = job(asked).ok_or(Damage::Checksum)?;
+                found.running.insert(number, job);
+                Ok(())
+            }),
+            1 => open(&value).map(|answer: Answer| {
+                // Log-probabilities are not written down: those jobs begin anew.
+                if let Some(job) = found.running.get_mut(&number)
+                    && job.ask.options.logprobs.is_none()
+                {
+                    let tokens = answer.tokens.as_chunks::<4>().0;
+                    job.tokens = tokens.iter().map(|&t| u32::from_le_bytes(t)).collect();
+                    job.instructions = answer.instructions;
+                    job.paused = answer.paused;
+                }
+            }),
+            _ => open(&value).map(|ended| {
+                found.ended.insert(number, ended);
+            }),
+        };
+        match read {
+            Ok(()) => {}
+            Err(Damage::Version(version)) => return Err(Damage::Version(version)),
+            Err(Damage::Checksum) if key % 4 == 1 => {
+                // All of it can be computed again from what was asked.
+                drop_answer(number);
+            }
+            Err(Damage::Checksum) => found.damaged.push(number),
+        }
+    }
+    Ok(found)
+}
+
+fn drop_answer(number: u64) {
+    with(|map| map.remove(&(4 * number + 1)));
+}
+
+fn job(asked: Asked) -> Option<Job> {
+    Some(Job {
+        id: Id::try_from(asked.id.as_slice()).ok()?,
+        owner: asked.owner,
+        kind: Kind::Submitted,
+        tokens: asked.ask.options.begun.clone().unwrap_or_default(),
+        ask: asked.ask,
+        charge: asked.charge,
+        logprobs: Vec::new(),
+        instructions: 0,
+        ending: None,
+        seen: 0,
+        paused: 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_comes_back() {
+        let answer = Answer {
+            tokens: ByteBuf::from(vec![1, 0, 0, 0]),
+            instructions: 7,
+            paused: 3,
+        };
+        let value = seal(&Encode!(&answer).unwrap());
+        let back: Answer = open(&value).unwrap();
+        assert_eq!((back.tokens, back.instructions), (answer.tokens, 7));
+    }
+
+    #[test]
+    fn what_is_not_what_was_written_is_noticed() {
+        let value = seal(&Encode!(&Answer::default()).unwrap());
+        for at in 1..value.len() {
+            let mut changed = value.clone();
+            changed[at] ^= 1;
+            assert!(matches!(open::<Answer>(&changed), Err(Damage::Checksum)));
+        }
+        for short in 0..9 {
+            let damage = open::<Answer>(&value[..short]).err();
+            assert_eq!(damage, Some(Damage::Checksum));
+        }
+    }
+
+    #[test]
+    fn another_version_is_told_apart_from_damage() {
+        let mut value = seal(&Encode!(&Answer::default()).unwrap());
+        value[0] = 9;
+        assert_eq!(open::<Answer>(&value).err(), Some(Damage::Version(9)));
+    }
+}
