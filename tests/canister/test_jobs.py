@@ -208,6 +208,7 @@ def test_another_model_ends_what_was_asked_of_the_first(
     new_canister: MakeCanister, tmp_path: Path
 ) -> None:
     model = with_model(new_canister(), "shakespeare-char")
+    model.call("set_per_message", 20_000_000)  # so that it finds time for the upload
     job = model.submit("A", max_new_tokens=30_000)
     with_model(model, write_model(tmp_path, tiny_config()))
     progress = ended(model, job)
@@ -338,6 +339,7 @@ def test_jobs_at_once_and_the_queue_have_bounds(
     new_canister: MakeCanister, as_other: Callable[[ModelCanister], ModelCanister]
 ) -> None:
     model = with_model(new_canister(), "shakespeare-char")
+    model.call("set_per_message", 10_000_000)  # so that it finds time for us
     user = as_other(model)
     model.add_user(user.agent.identity.principal)
     model.set_quotas(dataclasses.replace(model.quotas(), user_jobs=2, queue=3))

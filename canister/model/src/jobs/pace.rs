@@ -6,7 +6,7 @@
 //! no longer.
 
 /// Passes that a job gives to others in all.
-pub const MOST_PAUSED: u32 = 512;
+pub const MOST_PAUSED: u32 = 1_024;
 
 /// Below so many tokens nobody is ahead.
 const START: usize = 8;
