@@ -78,10 +78,17 @@ pub fn load(model: &Model, written: u64, row: u64) -> Load {
         Precision::F32 => 2 * model.parameters(),
         Precision::Int8 | Precision::Int16 => model.parameters() * 3 / 4,
     };
+    let whole = products + attention;
+    // A model larger than the heap is asked about block by block; the last one has the head too.
+    let step = if model.is_streamed() {
+        2 * whole / config.n_layer as u64
+    } else {
+        whole
+    };
     Load {
         weights: model.memory(),
         written,
-        row: row.max(products + attention),
+        row: row.max(step),
     }
 }
 
