@@ -198,9 +198,10 @@ pub(crate) use each;
 /// Defines `out[g] = before[g] + unit · scales[g] · Σ_k weights[g][k] · x[k]` for one pass and some
 /// rows, unrolled. Kept out of line, so that its locals are set up only where they are needed. A
 /// single row's kernel is made twice, for passes that are the `FIRST` and start from `before`; with
-/// more rows, whose code is long, that is asked when it runs.
+/// more rows, whose code is long, that is asked when it runs. `$groups` groups of outputs, which
+/// divide every padded length, share the work around their products.
 macro_rules! pass_kernel {
-    ($name:ident, $rows:tt, $others:tt, $pairs:tt) => {
+    ($name:ident, $rows:tt, $others:tt, $pairs:tt, $groups:tt) => {
         #[allow(
             clippy::large_stack_arrays,
             reason = "under WebAssembly the array becomes locals"
@@ -227,51 +228,58 @@ macro_rules! pass_kernel {
             });
             let units = units.map(F32x4::splat);
             // Equal lengths, so that one check of the index does for all.
-            let groups = outs[0].len();
-            let outs = outs.each_mut().map(|out| &mut out[..groups]);
-            let weights = &pass.weights.as_chunks::<$pairs>().0[..groups];
-            let scales = &pass.scales[..groups];
-            let (first, before) = (before.is_some(), &before.unwrap_or(scales)[..groups]);
-            for g in 0..groups {
-                let (w, scale) = (&weights[g], scales[g]);
-                let mut loaded = [I16x8::splat([0, 0]); $pairs];
-                let mut sum = I32x4::zero();
-                each!($pairs, 0, i, {
-                    loaded[i] = W::widen(&w[i]);
-                    sum = sum + loaded[i].dot(held[i]);
-                });
-                let start = |out: F32x4| {
-                    if FIRST || $rows > 1 && first {
-                        before[g]
-                    } else {
-                        out
-                    }
-                };
-                outs[0][g] = start(outs[0][g]) + sum.to_f32() * scale * units[0];
-                each!($others, 1, row, {
+            let count = outs[0].len() / $groups;
+            let outs = outs
+                .each_mut()
+                .map(|out| &mut out.as_chunks_mut::<$groups>().0[..count]);
+            let weights = &pass.weights.as_chunks::<{ $pairs * $groups }>().0[..count];
+            let scales = &pass.scales.as_chunks::<$groups>().0[..count];
+            let first = before.is_some();
+            let before = before.map_or(scales, |before| &before.as_chunks::<$groups>().0[..count]);
+            for at in 0..count {
+                let (w, scales, before) = (&weights[at], &scales[at], &before[at]);
+                each!($groups, 0, g, {
+                    let mut loaded = [I16x8::splat([0, 0]); $pairs];
                     let mut sum = I32x4::zero();
-                    each!(
-                        $pairs,
-                        0,
-                        i,
-                        sum = sum + loaded[i].dot(held[row * $pairs + i])
-                    );
-                    outs[row][g] = start(outs[row][g]) + sum.to_f32() * scale * units[row];
+                    each!($pairs, 0, i, {
+                        loaded[i] = W::widen(&w[g * $pairs + i]);
+                        sum = sum + loaded[i].dot(held[i]);
+                    });
+                    let start = |out: F32x4| {
+                        if FIRST || $rows > 1 && first {
+                            before[g]
+                        } else {
+                            out
+                        }
+                    };
+                    let out = &mut outs[0][at][g];
+                    *out = start(*out) + sum.to_f32() * scales[g] * units[0];
+                    each!($others, 1, row, {
+                        let mut sum = I32x4::zero();
+                        each!(
+                            $pairs,
+                            0,
+                            i,
+                            sum = sum + loaded[i].dot(held[row * $pairs + i])
+                        );
+                        let out = &mut outs[row][at][g];
+                        *out = start(*out) + sum.to_f32() * scales[g] * units[row];
+                    });
                 });
             }
         }
     };
 }
 
-pass_kernel!(row_pairs_384, 1, 0, 384);
-pass_kernel!(row_pairs_128, 1, 0, 128);
-pass_kernel!(row_pairs_32, 1, 0, 32);
-pass_kernel!(row_pairs_4, 1, 0, 4);
-pass_kernel!(rows_4_pairs_384, 4, 3, 384);
-pass_kernel!(rows_4_pairs_128, 4, 3, 128);
-pass_kernel!(rows_4_pairs_32, 4, 3, 32);
-pass_kernel!(rows_4_pairs_4, 4, 3, 4);
-pass_kernel!(rows_8_pairs_384, 8, 7, 384);
-pass_kernel!(rows_8_pairs_128, 8, 7, 128);
-pass_kernel!(rows_8_pairs_32, 8, 7, 32);
-pass_kernel!(rows_8_pairs_4, 8, 7, 4);
+pass_kernel!(row_pairs_384, 1, 0, 384, 1);
+pass_kernel!(row_pairs_128, 1, 0, 128, 2);
+pass_kernel!(row_pairs_32, 1, 0, 32, 2);
+pass_kernel!(row_pairs_4, 1, 0, 4, 2);
+pass_kernel!(rows_4_pairs_384, 4, 3, 384, 2);
+pass_kernel!(rows_4_pairs_128, 4, 3, 128, 2);
+pass_kernel!(rows_4_pairs_32, 4, 3, 32, 2);
+pass_kernel!(rows_4_pairs_4, 4, 3, 4, 2);
+pass_kernel!(rows_8_pairs_384, 8, 7, 384, 2);
+pass_kernel!(rows_8_pairs_128, 8, 7, 128, 2);
+pass_kernel!(rows_8_pairs_32, 8, 7, 32, 2);
+pass_kernel!(rows_8_pairs_4, 8, 7, 4, 2);

@@ -28,27 +28,32 @@ impl LayerNorm {
 
     fn apply_to_row(&self, n: usize, x: &[F32x4], out: &mut [F32x4]) {
         // The padding of x is zero, so it does not disturb the sum. Vectors come in twos.
-        let (x, out_twos) = (x.as_chunks::<2>().0, out.as_chunks_mut::<2>().0);
+        let (x, out) = (x.as_chunks::<2>().0, out.as_chunks_mut::<2>().0);
         let mut total = F32x4::zero();
         for &[a, b] in x {
             total = total + a + b;
         }
         let mean = F32x4::splat(total.sum() / n as f32);
-        for (out, &[a, b]) in out_twos.iter_mut().zip(x) {
-            *out = [a - mean, b - mean];
-        }
-        floats_mut(out)[n..].fill(0.0);
-        let out = out.as_chunks_mut::<2>().0;
-        let mut squares = F32x4::zero();
-        for &[a, b] in &*out {
-            squares = squares + a * a + b * b;
-        }
-        let squares = squares.sum();
+        let Some((last, x)) = x.split_last() else {
+            return;
+        };
+        // Padding that is the mean itself stays out of the variance and becomes zero.
+        let mut last = *last;
+        floats_mut(&mut last)[(n - 1) % 8 + 1..].fill(mean.first());
+        let add_square = |sum: F32x4, &[a, b]: &[F32x4; 2]| {
+            let (a, b) = (a - mean, b - mean);
+            sum + a * a + b * b
+        };
+        let squares = add_square(x.iter().fold(F32x4::zero(), add_square), &last).sum();
         let scale = F32x4::splat(1.0 / (squares / n as f32 + self.epsilon).sqrt());
+        let scaled = |&[a, b]: &[F32x4; 2], gain: &[F32x4; 2], bias: &[F32x4; 2]| {
+            let (a, b) = ((a - mean) * scale, (b - mean) * scale);
+            [a * gain[0] + bias[0], b * gain[1] + bias[1]]
+        };
         let (gain, bias) = (self.gain.as_chunks::<2>().0, self.bias.as_chunks::<2>().0);
-        for ((out, gain), bias) in out.iter_mut().zip(gain).zip(bias) {
-            out[0] = out[0] * scale * gain[0] + bias[0];
-            out[1] = out[1] * scale * gain[1] + bias[1];
+        for (((out, x), gain), bias) in out.iter_mut().zip(x).zip(gain).zip(bias) {
+            *out = scaled(x, gain, bias);
         }
+        out[x.len()] = scaled(&last, &gain[x.len()], &bias[x.len()]);
     }
 }

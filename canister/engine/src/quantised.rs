@@ -50,15 +50,12 @@ fn round_row(x: &[[F32x4; 2]], into: &mut [[i16; 8]]) -> f32 {
     for &[a, b] in x {
         highest = highest.max(a.abs()).max(b.abs());
     }
-    let highest = highest
-        .to_array()
-        .into_iter()
-        .fold(1e-30, |a, b| if a < b { b } else { a });
-    let inverse = F32x4::splat(ACTIVATION / highest);
+    let highest = highest.highest().max(F32x4::splat(1e-30));
+    let inverse = F32x4::splat(ACTIVATION).div(highest);
     for (to, &[a, b]) in into.iter_mut().zip(x) {
         round(a * inverse, b * inverse, to);
     }
-    highest / ACTIVATION
+    highest.first() / ACTIVATION
 }
 
 /// A packed matrix with `n_in` inputs and `n_out` outputs.
@@ -141,8 +138,9 @@ impl<W: Weight> Quantised<W> {
     /// out += W·x + bias for each row.
     pub fn add_to(&self, x: &mut Activations, mut outs: Vec<&mut [F32x4]>) {
         for out in &mut outs {
-            for (out, &bias) in out.iter_mut().zip(&self.bias) {
-                *out = *out + bias;
+            let bias = self.bias.as_chunks::<2>().0;
+            for (out, bias) in out.as_chunks_mut::<2>().0.iter_mut().zip(bias) {
+                *out = [out[0] + bias[0], out[1] + bias[1]];
             }
         }
         self.multiply(x, None, outs);

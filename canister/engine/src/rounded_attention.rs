@@ -9,7 +9,7 @@ use crate::cache::{BLOCK, Blocks};
 use crate::exp::exp2_rough;
 use crate::integers::{Pair, round};
 use crate::kernel::{multiply, passes};
-use crate::simd::{F32x4, floats, floats_mut, padded, zeros};
+use crate::simd::{F32x4, eights, floats, floats_mut, padded, zeros};
 
 /// The largest magnitudes of rounded numbers, and what those they meet may sum up to.
 const KEY: f32 = 4095.0;
@@ -82,10 +82,10 @@ impl Attention {
             .chunks_exact(self.head_size)
             .zip(out.chunks_exact_mut(self.head_size));
         for (head, (query, out)) in heads.enumerate() {
-            let unit = self.round_head(query, QUERY, QUERY_SUM) * scale;
+            let unit = self.round_head(query, QUERY, QUERY_SUM).first() * scale;
             let (matrix, scales) = (head * len..(head + 1) * len, head * BLOCK / 4);
-            // Groups of positions that are still empty are left out.
-            let filled = &mut self.scores[..=at / 4];
+            // Groups of positions that are still empty are left out, in twos as the kernel has it.
+            let filled = &mut self.scores[..(at / 8 + 1) * 2];
             for (block, scores) in blocks.iter().zip(filled.chunks_mut(BLOCK / 4)) {
                 multiply(
                     pairs(&self.rounded),
@@ -98,37 +98,48 @@ impl Attention {
             }
             let values = blocks.iter().map(|block| &block.value_scales[scales..]);
             let (total, factor) = weigh(&mut self.scores, at + 1, values);
-            round_all(&self.scores, factor, &mut self.weights);
+            round_all(self.scores.as_chunks().0, factor, &mut self.weights);
+            let unit = F32x4::splat(1.0).div(factor).first();
             let mut start = Some(&self.nothing[..]);
             for (block, weights) in blocks.iter().zip(self.weights.chunks_exact(BLOCK / 8)) {
                 multiply(
                     pairs(weights),
-                    1.0 / factor,
+                    unit,
                     &block.values[matrix.clone()],
                     &self.ones,
                     start.take(),
                     &mut self.result,
                 );
             }
-            let normalise = 1.0 / total;
-            for (out, &sum) in out.iter_mut().zip(floats(&self.result)) {
-                *out = sum * normalise;
+            let normalise = F32x4::splat(1.0).div(total);
+            for sum in &mut self.result {
+                *sum = *sum * normalise;
             }
+            out.copy_from_slice(&floats(&self.result)[..out.len()]);
         }
     }
 
     /// Rounds one head's vector into `rounded` and returns what 1 stands for.
-    fn round_head(&mut self, x: &[f32], most: f32, most_sum: f32) -> f32 {
-        floats_mut(&mut self.head)[..x.len()].copy_from_slice(x);
+    fn round_head(&mut self, x: &[f32], most: f32, most_sum: f32) -> F32x4 {
+        let x = eights(x).unwrap_or_else(|| {
+            floats_mut(&mut self.head)[..x.len()].copy_from_slice(x);
+            self.head.as_chunks().0
+        });
         let (mut largest, mut sum) = (F32x4::zero(), F32x4::zero());
-        for v in &self.head {
-            let size = v.abs();
-            largest = largest.max(size);
-            sum = sum + size;
+        for &[a, b] in x {
+            let (a, b) = (a.abs(), b.abs());
+            largest = largest.max(a).max(b);
+            sum = sum + a + b;
         }
-        let factor = factor(highest(largest), sum.sum(), most, most_sum, self.head_size);
-        round_all(&self.head, factor, &mut self.rounded);
-        1.0 / factor
+        let factor = factor(
+            largest.highest(),
+            sum.summed(),
+            most,
+            most_sum,
+            self.head_size,
+        );
+        round_all(x, factor, &mut self.rounded);
+        F32x4::splat(1.0).div(factor)
     }
 
     /// Writes the key and value of position `at` into the cache.
@@ -146,7 +157,7 @@ impl Attention {
         });
         let at = at % BLOCK;
         for (head, key) in keys.chunks_exact(size).enumerate() {
-            let unit = self.round_head(key, KEY, f32::MAX);
+            let unit = self.round_head(key, KEY, f32::MAX).first();
             floats_mut(&mut block.key_scales)[head * BLOCK + at] = unit;
             let matrix = &mut block.keys[head * len..][..len];
             let rounded = pairs(&self.rounded);
@@ -159,7 +170,7 @@ impl Attention {
             }
         }
         for (head, value) in values.chunks_exact(size).enumerate() {
-            let unit = self.round_head(value, VALUE, f32::MAX);
+            let unit = self.round_head(value, VALUE, f32::MAX).first();
             floats_mut(&mut block.value_scales)[head * BLOCK + at] = unit;
             let groups = block.values[head * len..][..len].chunks_exact_mut(BLOCK / 2);
             let rounded = self.rounded.as_flattened().as_chunks::<4>().0;
@@ -178,61 +189,51 @@ fn weigh<'a>(
     scores: &mut [F32x4],
     n: usize,
     scales: impl Iterator<Item = &'a [F32x4]>,
-) -> (f32, f32) {
-    let filled = n.div_ceil(4);
+) -> (F32x4, F32x4) {
+    let filled = n.div_ceil(8) * 2;
     scores[filled..].fill(F32x4::zero());
     let scores = &mut scores[..filled];
-    // What fills up the last vector weighs nothing.
+    // What fills up the last vectors weighs nothing.
     floats_mut(scores)[n..].fill(f32::MIN);
     let mut most = F32x4::splat(f32::MIN);
-    for &score in &*scores {
-        most = most.max(score);
+    for &[a, b] in scores.as_chunks::<2>().0 {
+        most = most.max(a).max(b);
     }
+    let most = most.highest();
     let log2_e = F32x4::splat(std::f32::consts::LOG2_E);
-    let most = most.to_array().into_iter();
-    let most = F32x4::splat(most.fold(f32::MIN, |a, b| if a < b { b } else { a }));
     let (mut total, mut largest, mut sum) = (F32x4::zero(), F32x4::zero(), F32x4::zero());
     for (scores, scales) in scores.chunks_mut(BLOCK / 4).zip(scales) {
         let mut here = F32x4::zero();
-        for (score, &scale) in scores.iter_mut().zip(scales) {
-            let weight = exp2_rough((*score - most) * log2_e);
-            total = total + weight;
-            let weight = weight * scale;
-            largest = largest.max(weight);
-            here = here + weight;
-            *score = weight;
+        let twos = scores.as_chunks_mut::<2>().0.iter_mut();
+        for (scores, scales) in twos.zip(scales.as_chunks::<2>().0) {
+            let weights = scores.map(|score| exp2_rough((score - most) * log2_e));
+            total = total + weights[0] + weights[1];
+            *scores = [weights[0] * scales[0], weights[1] * scales[1]];
+            largest = largest.max(scores[0]).max(scores[1]);
+            here = here + scores[0] + scores[1];
         }
-        sum = sum.max(F32x4::splat(here.sum()));
+        sum = sum.max(here.summed());
     }
-    let factor = factor(highest(largest), highest(sum), WEIGHT, WEIGHT_SUM, BLOCK);
-    (total.sum(), factor)
+    let factor = factor(largest.highest(), sum, WEIGHT, WEIGHT_SUM, BLOCK);
+    (total.summed(), factor)
 }
 
 fn pairs(values: &[[i16; 8]]) -> &[Pair] {
     values.as_flattened().as_chunks().0
 }
 
-fn highest(v: F32x4) -> f32 {
-    let lanes = v.to_array().into_iter();
-    lanes.fold(0.0, |a, b| if a < b { b } else { a })
-}
-
 /// What numbers are multiplied by before they are rounded: none becomes larger than `most`, and the
 /// magnitudes of `n` of them, each rounded by a half at most, don't sum up to more than `most_sum`.
 /// The sum given may be wrong by 1 in 10,000.
-fn factor(largest: f32, sum: f32, most: f32, most_sum: f32, n: usize) -> f32 {
-    let by_largest = most / (largest + 1e-30);
-    let by_sum = (most_sum - n as f32) * 0.9999 / (sum + 1e-30);
-    if by_sum < by_largest {
-        by_sum
-    } else {
-        by_largest
-    }
+fn factor(largest: F32x4, sum: F32x4, most: f32, most_sum: f32, n: usize) -> F32x4 {
+    let little = F32x4::splat(1e-30);
+    let by_largest = F32x4::splat(most).div(largest + little);
+    let by_sum = F32x4::splat((most_sum - n as f32) * 0.9999).div(sum + little);
+    by_largest.min(by_sum)
 }
 
-fn round_all(x: &[F32x4], factor: f32, into: &mut [[i16; 8]]) {
-    let factor = F32x4::splat(factor);
-    for (to, &[a, b]) in into.iter_mut().zip(x.as_chunks::<2>().0) {
+fn round_all(x: &[[F32x4; 2]], factor: F32x4, into: &mut [[i16; 8]]) {
+    for (to, &[a, b]) in into.iter_mut().zip(x) {
         round(a * factor, b * factor, to);
     }
 }
