@@ -10,7 +10,6 @@ from model_kit import (
     MakeCanister,
     tiny_config,
     tiny_tensors,
-    upgrade,
     with_model,
     write_model,
 )

@@ -336,27 +336,28 @@ def test_quotas_outlive_an_upgrade(new_canister: MakeCanister, wasm: bytes, tmp_
 
 
 def test_jobs_at_once_and_the_queue_have_bounds(
-    new_canister: MakeCanister, as_other: Callable[[ModelCanister], ModelCanister]
+    new_canister: MakeCanister, tmp_path: Path, as_other: Callable[[ModelCanister], ModelCanister]
 ) -> None:
-    model = with_model(new_canister(), "shakespeare-char")
-    model.call("set_per_message", 10_000_000)  # so that it finds time for us
+    model = with_model(new_canister(), write_model(tmp_path / "model", tiny_config()))
+    model.call("set_per_message", 1_000_000)  # so that it finds time for us
+    long = {"max_new_tokens": 32_000, "context": "slide"}
     user = as_other(model)
     model.add_user(user.agent.identity.principal)
     model.set_quotas(dataclasses.replace(model.quotas(), user_jobs=2, queue=3))
-    mine = [user.submit("A", max_new_tokens=30_000) for _ in range(2)]
+    mine = [user.submit([1], **long) for _ in range(2)]
     for ask in (user.submit, user.complete):
         with pytest.raises(CanisterError, match="2 jobs are running or waiting already"):
-            ask("A", max_new_tokens=1)
+            ask([1], max_new_tokens=1)
     user.cancel(mine[0])
-    assert len(user.complete("A", max_new_tokens=1).token_ids) == 1
+    assert len(user.complete([1], max_new_tokens=1).token_ids) == 1
     jobs = []
     with pytest.raises(CanisterError, match="busy: 3 jobs are waiting"):  # noqa: PT012
         for _ in range(64):
-            jobs.append(model.submit("A", max_new_tokens=30_000))
+            jobs.append(model.submit([1], **long))
     # Who has none running gets a place from who has many.
     user.cancel(mine[1])
     model.set_quotas(dataclasses.replace(model.quotas(), queue=10))
-    last = user.submit("A", max_new_tokens=10)
+    last = user.submit([1], max_new_tokens=10)
     assert ended(user, last).finish == "length"
     for job in jobs:
         model.cancel(job)
