@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -12,6 +13,7 @@ from icgpt.cli.help import Command, Group
 if TYPE_CHECKING:
     from icgpt.client import ModelCanister
 
+KEEP: Final = object()  # an option that was left out
 ROLES = click.Choice(["user", "manager"])
 
 
@@ -22,6 +24,7 @@ ROLES = click.Choice(["user", "manager"])
         "icgpt access public on",
         "icgpt access add 2vxsx-fae",
         "icgpt access add $(dfx identity get-principal) --role manager",
+        "icgpt access quotas --public-tokens 20000",
     ],
 )
 def access() -> None:
@@ -103,6 +106,81 @@ def remove(
     with opened_model(canister, network, identity) as model:
         (model.remove_manager if role == "manager" else model.remove_user)(who)
         _show(model, as_json)
+
+
+def _limit(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
+    """A number, or "none" for no limit; what was left out is told apart from that."""
+    if value is None:
+        return KEEP
+    if value == "none":
+        return None
+    if not (value.isascii() and value.isdecimal() and int(value) < 2**64):
+        raise click.BadParameter("give a number, or none for no limit")
+    return int(value)
+
+
+@access.command(
+    cls=Command,
+    examples=[
+        "icgpt access quotas",
+        "icgpt access quotas --user-tokens 50000 --public-tokens none",
+        "icgpt access quotas --cycles-floor 1000000000000 --json",
+    ],
+)
+@click.option(
+    "--user-tokens", metavar="N|none", callback=_limit, help="Tokens a day of each user, or none."
+)
+@click.option("--user-jobs", type=click.IntRange(1, 2**32 - 1), help="Jobs of each user at once.")
+@click.option(
+    "--public-tokens",
+    metavar="N|none",
+    callback=_limit,
+    help="Tokens a day of all others, or none.",
+)
+@click.option(
+    "--public-jobs", type=click.IntRange(1, 2**32 - 1), help="Jobs of all others at once."
+)
+@click.option("--queue", type=click.IntRange(1, 2**32 - 1), help="Jobs that may wait.")
+@click.option(
+    "--cycles-floor",
+    type=click.IntRange(0, 2**64 - 1),
+    help="With fewer cycles no new work is taken.",
+)
+@calling_options
+def quotas(
+    user_tokens: Any,
+    user_jobs: int | None,
+    public_tokens: Any,
+    public_jobs: int | None,
+    queue: int | None,
+    cycles_floor: int | None,
+    canister: str,
+    network: str | None,
+    identity: str | None,
+    as_json: bool,
+) -> None:
+    """Show or change how much callers may ask for.
+
+    Each listed user has a quota of their own; all whom only public mode lets in share one, and
+    managers have none. Without options it shows the quotas, and what this identity has used.
+    """
+    wanted = {
+        "user_tokens_per_day": user_tokens,
+        "user_jobs": KEEP if user_jobs is None else user_jobs,
+        "public_tokens_per_day": public_tokens,
+        "public_jobs": KEEP if public_jobs is None else public_jobs,
+        "queue": KEEP if queue is None else queue,
+        "cycles_floor": KEEP if cycles_floor is None else cycles_floor,
+    }
+    changes = {name: value for name, value in wanted.items() if value is not KEEP}
+    with opened_model(canister, network, identity) as model:
+        if changes:
+            model.set_quotas(replace(model.quotas(), **changes))
+        now, usage = vars(model.quotas()), vars(model.usage())
+    lines = [f"{name:<22}{'none' if v is None else f'{v:,}'}" for name, v in now.items()]
+    left = "no limit" if usage["tokens_left"] is None else f"{usage['tokens_left']:,} left"
+    lines.append(f"used today by this {usage['role']}: {usage['tokens_today']:,} tokens, {left}")
+    answer(as_json, {**now, "usage": usage}, "\n".join(lines))
 
 
 def _show(model: ModelCanister, as_json: bool) -> None:

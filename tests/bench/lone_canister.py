@@ -65,6 +65,8 @@ class LoneCanister:
 
     def _install(self, mode: Any) -> Spent:
         outcome = self._canister.install(self._wasm, NO_ARGUMENT, OWNER, ENVIRONMENT, mode)
+        if outcome.timer is not None:
+            self._timer = outcome.timer
         return _spent(outcome)
 
     @property

@@ -121,6 +121,17 @@ def test_access(deployed: Cli) -> None:
     deployed("access", "list", "--identity", "anonymous")
 
 
+def test_quotas(deployed: Cli) -> None:
+    before = deployed.json("access", "quotas")
+    assert before["usage"]["role"] == "manager"
+    changed = deployed.json("access", "quotas", "--user-tokens", "50", "--public-tokens", "none")
+    assert changed == {**before, "user_tokens_per_day": 50, "public_tokens_per_day": None}
+    assert "user_tokens_per_day" in deployed("access", "quotas", "--queue", "9")
+    assert deployed.json("access", "quotas")["queue"] == 9
+    deployed("access", "quotas", "--queue", "9", "--identity", "anonymous", code=4)
+    assert "ic0.trap" not in deployed.err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

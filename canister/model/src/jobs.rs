@@ -323,6 +323,6 @@ pub fn restore() -> Result<(), u8> {
         store::Damage::Checksum => store::VERSION,
     })?;
     desk::with(|desk| desk.restore(found));
-    turns::look_after();
+    turns::begin();
     Ok(())
 }
