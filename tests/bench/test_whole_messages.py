@@ -1,9 +1,8 @@
-"""GPT-2's 124M shape in int8 against the platform's limits, charges for pages of memory included."""
+"""GPT-2's 124M shape in int8 against the platform's limits, page charges included."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest

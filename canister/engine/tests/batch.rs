@@ -286,3 +286,38 @@ fn scoring_runs_in_blocks() {
         }
     }
 }
+
+/// An answer that is interrupted after any token and begun again from there, with any session at
+/// hand, ends as if nothing had been, slides and short contexts among them.
+#[test]
+fn resumed_as_uninterrupted() {
+    for precision in PRECISIONS {
+        for name in GOLDEN {
+            let model = golden_model_in(name, precision);
+            for i in 0..6 {
+                let mut request = request(&model, i);
+                request.max_new_tokens = 2 * model.config().n_ctx;
+                request.sampling.repetition_penalty = Some(1.3);
+                let finished = |tokens: &[u32], session: Session| {
+                    let made = Generation::resume(&model, request.clone(), session, tokens);
+                    let mut batch = Batch::new(&model);
+                    batch.add(0, made.unwrap());
+                    run(&model, &mut batch, 0);
+                    batch.remove(0).unwrap()
+                };
+                let whole = finished(&[], Session::new(&model));
+                let held = finished(&[], Session::new(&model)).into_session();
+                for cut in (0..whole.tokens().len()).step_by(7) {
+                    for session in [Session::new(&model), held.fork(held.len())] {
+                        let resumed = finished(&whole.tokens()[..cut], session);
+                        assert_eq!(resumed.tokens(), whole.tokens(), "{name} {i} {cut}");
+                        assert_eq!(resumed.logits(), whole.logits(), "{name} {i} {cut}");
+                        assert_eq!(resumed.finish(), whole.finish(), "{name} {i} {cut}");
+                    }
+                }
+                let ended = finished(whole.tokens(), Session::new(&model));
+                assert_eq!(ended.finish(), whole.finish());
+            }
+        }
+    }
+}
