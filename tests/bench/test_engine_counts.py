@@ -28,7 +28,9 @@ def demo() -> dict[str, Any]:
 def test_the_demo_model_has_not_become_dearer(demo: dict[str, Any]) -> None:
     assert demo.keys() == COMMITTED["demo"].keys() == set(shapes.PRECISIONS)
     for precision, figures in demo.items():
-        assert grown(COMMITTED["demo"][precision], figures) == [], HOW
+        # What the jobs before left in the canister moves a count by some 40,000 instructions, which
+        # is 1.5 % of so small a model's token and nothing of a larger one's.
+        assert grown(COMMITTED["demo"][precision], figures, by=0.02) == [], HOW
 
 
 def test_counts_are_the_same_on_every_run(demo: dict[str, Any]) -> None:
