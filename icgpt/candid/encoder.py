@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from icgpt.candid.types import (
     BOOL,
@@ -34,6 +33,9 @@ from icgpt.candid.types import (
     signed_leb128,
     unsigned_leb128,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def encode(types: Sequence[Type], values: Sequence[Any]) -> bytes:
@@ -118,7 +120,7 @@ class _Encoder:
         if inner == NAT8 and isinstance(value, bytes | bytearray | memoryview):
             self.out += [unsigned_leb128(len(value)), bytes(value)]
             return
-        if not isinstance(value, list | tuple | np.ndarray):
+        if not (isinstance(value, list | tuple) or _is_array(value)):
             raise CandidError(f"a vector is a list, not {_short(value)}")
         self.out.append(unsigned_leb128(len(value)))
         letter = FIXED.get(inner.code) if isinstance(inner, Primitive) else None
@@ -126,7 +128,9 @@ class _Encoder:
             for item in value:
                 self.value(inner, item)
             return
-        if isinstance(value, np.ndarray):
+        if _is_array(value):
+            import numpy as np
+
             target = np.dtype("<" + {"b": "i1", "B": "u1"}.get(letter, letter))
             if value.ndim == 1 and np.can_cast(value.dtype, target, "safe"):
                 self.out.append(value.astype(target).tobytes())
@@ -136,6 +140,18 @@ class _Encoder:
             self.out.append(struct.pack(f"<{len(value)}{letter}", *value))
         except (struct.error, OverflowError, TypeError) as error:
             raise CandidError(f"an element does not fit vec {inner}: {error}") from error
+
+
+def _is_array(value: object) -> TypeGuard[np.ndarray]:
+    """Whether this is an array of numpy's, which takes long to load and which few callers use."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
+
+
+def _is_scalar(value: object, kind: str) -> bool:
+    """Whether this is numpy's `bool_` or one of its integers."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, getattr(numpy, kind))
 
 
 def _short(value: Any) -> str:
@@ -155,9 +171,10 @@ def _encode_primitive(kind: Primitive, value: Any) -> bytes:
         except UnicodeEncodeError as error:
             raise CandidError(f"{_short(value)} can't be written as UTF-8") from error
         return unsigned_leb128(len(raw)) + raw
-    if kind == BOOL and isinstance(value, bool | np.bool_):
+    if kind == BOOL and (isinstance(value, bool) or _is_scalar(value, "bool_")):
         return b"\x01" if value else b"\x00"
-    if kind in (NAT, INT) and isinstance(value, int | np.integer) and not isinstance(value, bool):
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if kind in (NAT, INT) and (whole or _is_scalar(value, "integer")):
         return unsigned_leb128(int(value)) if kind == NAT else signed_leb128(int(value))
     if kind == PRINCIPAL and isinstance(value, bytes) and len(value) <= 29:
         return b"\x01" + bytes([len(value)]) + value

@@ -27,6 +27,7 @@ MAX_SHOWN = 2000  # characters of an error: the words may be a stranger's
 
 # Name, module and function, and the line in `icgpt --help`: kept here so that help loads nothing.
 COMMANDS = {
+    "demo": ("icgpt.cli.demo", "demo", "Start a network, put a model on it and let it write."),
     "network": ("icgpt.cli.network", "network", "Start and stop the local network."),
     "deploy": ("icgpt.cli.deploy", "deploy", "Create a canister, or bring its code up to date."),
     "upload": ("icgpt.cli.upload", "upload", "Put a model into a canister."),

@@ -18,10 +18,11 @@ from icgpt.cli.common import (
 )
 from icgpt.cli.drawing import check_logprobs, drawing_options, stop_option
 from icgpt.cli.help import Command
-from icgpt.results import Completion
+from icgpt.cli.writing import Written, write
 
 if TYPE_CHECKING:
     from icgpt.client import ModelCanister
+    from icgpt.results import Completion
 
 
 @click.command(
@@ -66,8 +67,10 @@ def generate(
     prompt = read_text(text)
     with opened_model(canister, network, identity) as model:
         began = time.monotonic()
+        first = None
         if stream and not as_json:
-            done = _stream(model, prompt, options)
+            written = _stream(model, prompt, options)
+            done, first = written.completion, written.first_seconds
         else:
             done = model.complete(prompt, **options)
             if not as_json:
@@ -76,26 +79,30 @@ def generate(
         echoed = (0, 0)
         if options["echo"] and (stats or as_json):
             echoed = (len(model.tokenize(prompt).token_ids), len(prompt))
-    figures = statistics(done, seconds, len(prompt.encode()), *echoed)
+    figures = statistics(done, seconds, len(prompt.encode()), *echoed, first)
     if as_json:
         answer(True, {**done.to_json(), "stats": figures}, "")
     if stats:
         say(statistics_line(figures))
 
 
-def _stream(model: ModelCanister, prompt: str, options: dict[str, Any]) -> Completion:
-    """Prints the pieces as they come; Ctrl-C or a reader that goes away ends the job."""
-    job = model.stream(prompt, **options)
+def _stream(model: ModelCanister, prompt: str, options: dict[str, Any]) -> Written:
+    """Prints the pieces as they come."""
+    shown = False
+
+    def put(text: str) -> None:
+        nonlocal shown
+        show(text, newline=False)
+        shown = shown or bool(text)
+
     try:
-        for piece in job:
-            show(piece.text or "", newline=False)
-    except (KeyboardInterrupt, BrokenPipeError):
-        job.cancel()
-        raise
+        done = write(model, prompt, options, put)
     finally:
-        if job.completion.token_ids:
+        if shown:
             click.echo()
-    return job.completion
+    if done.interrupted:
+        raise KeyboardInterrupt
+    return done
 
 
 def statistics(
@@ -104,6 +111,7 @@ def statistics(
     prompt_bytes: int,
     echoed: int = 0,
     echoed_characters: int = 0,
+    first_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Speed, work and price of a generation; what was echoed of the prompt does not count."""
     from icgpt.cost import generation_cycles, usd
@@ -114,6 +122,7 @@ def statistics(
         "tokens": tokens,
         "characters": len(done.text or "") - echoed_characters,
         "seconds": round(seconds, 3),
+        "first_seconds": None if first_seconds is None else round(first_seconds, 3),
         "tokens_per_second": round(tokens / seconds, 2),
         "instructions": done.instructions,
         "instructions_per_token": done.instructions // max(tokens, 1),
@@ -126,8 +135,10 @@ def statistics_line(figures: dict[str, Any]) -> str:
     """The same in one line for people."""
     unit = "characters" if figures["characters"] else "tokens"
     speed = figures[unit] / figures["seconds"] if figures["seconds"] else 0.0
+    first = figures["first_seconds"]
     return (
-        f"{figures[unit]} {unit} in {figures['seconds']:.1f} s ({speed:.1f} {unit}/s), "
+        f"{figures[unit]} {unit} in {figures['seconds']:.1f} s ({speed:.1f} {unit}/s"
+        f"{'' if first is None else f', the first after {first:.2f} s'}), "
         f"{count_text(figures['instructions_per_token'])} instructions per token; "
         f"on mainnet about {count_text(figures['mainnet_cycles'])} cycles "
         f"({figures['mainnet_usd']:.2g} USD)"

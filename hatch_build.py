@@ -1,0 +1,34 @@
+"""Puts the built canister into the wheel, so that who installs it needs no Rust.
+
+`canister/build/model.wasm.gz` becomes `icgpt/_canister/model.wasm.gz`; other modules that lie there
+go with it. An editable install takes them from the checkout instead. The sdist carries them too, so
+a wheel can be made from it where there is no Rust.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+BUILT = "canister/build"
+NEEDED = "model.wasm.gz"
+
+
+class CanisterHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Adds the built modules to what is packed."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called by hatchling before it packs."""
+        if version == "editable":
+            return
+        modules = sorted((Path(self.root) / BUILT).glob("*.wasm.gz"))
+        if NEEDED not in [path.name for path in modules]:
+            raise FileNotFoundError(
+                f"{BUILT}/{NEEDED} is missing: the package carries the built canister. "
+                "Build it first with ./scripts/build-canister"
+            )
+        folder = "icgpt/_canister" if self.target_name == "wheel" else BUILT
+        for path in modules:
+            build_data["force_include"][str(path)] = f"{folder}/{path.name}"
