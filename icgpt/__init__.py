@@ -14,8 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from icgpt.agent import Agent
-    from icgpt.client import ModelCanister, Stream
+    from icgpt.agent import Agent, AsyncAgent, Limits
+    from icgpt.client import AsyncModelCanister, AsyncStream, ModelCanister, Stream
     from icgpt.errors import (
         CanisterError,
         CheckpointError,
@@ -35,6 +35,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Access": "results",
     "Agent": "agent",
+    "AsyncAgent": "agent",
+    "AsyncModelCanister": "client",
+    "AsyncStream": "client",
     "CanisterError": "errors",
     "CheckpointError": "errors",
     "Completion": "results",
@@ -42,6 +45,7 @@ _HOMES = {
     "Encoding": "results",
     "IcgptError": "errors",
     "Identity": "identity",
+    "Limits": "agent",
     "ModelCanister": "client",
     "ModelInfo": "results",
     "NetworkError": "errors",
@@ -60,12 +64,16 @@ __all__ = [
     "SUFFIX_TOKENS",
     "Access",
     "Agent",
+    "AsyncAgent",
+    "AsyncModelCanister",
+    "AsyncStream",
     "CanisterError",
     "CheckpointError",
     "Completion",
     "Encoding",
     "IcgptError",
     "Identity",
+    "Limits",
     "ModelCanister",
     "ModelInfo",
     "NetworkError",

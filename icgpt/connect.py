@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from icgpt.agent import Agent, fetch_root_key
+from icgpt.agent import Agent, AsyncAgent, fetch_root_key
 from icgpt.certificate import MAINNET_ROOT_KEY
 from icgpt.errors import NetworkError, UsageError, VerificationError
 from icgpt.files import write_atomically
@@ -60,6 +60,11 @@ def resolve(choice: str | None = None) -> Network:
 def connect(network: Network, identity: Identity | None = None) -> Agent:
     """An agent for a network."""
     return Agent(network.url, network.root_key, identity)
+
+
+def connect_async(network: Network, identity: Identity | None = None) -> AsyncAgent:
+    """An agent for a network, for asyncio."""
+    return AsyncAgent(network.url, network.root_key, identity)
 
 
 def _local() -> Network:

@@ -80,6 +80,24 @@ class NetworkError(IcgptError):
     kind = "network"
     usual_hint = "Is it the address of an Internet Computer? Another one is named with --network."
 
+    def __init__(self, message: str, hint: str | None = None, *, maybe_sent: bool = False) -> None:
+        super().__init__(message, hint)
+        self.maybe_sent = maybe_sent
+        """Whether the network may have got the request, although it gave no answer."""
+
+
+class MalformedError(NetworkError):
+    """The network answered, but not in the protocol's form."""
+
+    kind = "malformed"
+
+
+class BusyError(NetworkError):
+    """The network or its gateway answered 429 or 503 for as long as it was asked."""
+
+    kind = "busy"
+    usual_hint = "The network is busy. Try again in a moment."
+
 
 class CallTimeoutError(NetworkError):
     """The network took the call and gave no answer in the time allowed."""

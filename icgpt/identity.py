@@ -12,12 +12,14 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from icgpt.errors import IdentityError
-from icgpt.principal import to_text
+from icgpt.principal import ANONYMOUS, self_authenticating, to_text
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 MAX_PEM_BYTES = 64 << 10
@@ -27,27 +29,67 @@ _BLOCK = re.compile(
 )
 
 
+class Signer(Protocol):
+    """What signs: a key of this module, or any identity of ic-py."""
+
+    def sign(self, message: bytes) -> tuple[bytes | None, bytes | None]:
+        """Public key in DER, and signature; None twice for nobody."""
+
+
 @dataclass(frozen=True)
 class Identity:
-    """A key that signs calls; `signer` is the identity of ic-py."""
+    """Who calls.
 
-    signer: Any
+    An identity of ic-py is taken as it is, one with delegations too: `Identity.of(identity)`.
+    """
+
+    signer: Signer
     principal: bytes
     source: str
     """Where the key came from, for messages."""
 
+    @classmethod
+    def of(cls, signer: Any, source: str = "ic-py") -> Identity:
+        """The identity that an identity of ic-py stands for."""
+        return cls(signer, bytes(signer.sender().bytes), source)
+
+    def sign(self, message: bytes) -> dict[str, Any]:
+        """The fields of an envelope that show that this identity sent the message."""
+        key, signature = self.signer.sign(message)
+        if key is None:
+            return {}
+        shown = {"sender_pubkey": key, "sender_sig": signature}
+        delegations = getattr(self.signer, "delegations", None)
+        if delegations is None:
+            return shown
+        own = getattr(self.signer, "der_pubkey", key)
+        return {**shown, "sender_pubkey": own, "sender_delegation": delegations}
+
     @property
     def anonymous(self) -> bool:
         """Whether calls go unsigned."""
-        return self.principal == b"\x04"
+        return self.principal == ANONYMOUS
 
     def __str__(self) -> str:
         return to_text(self.principal)
 
+    def to_ic_py(self) -> Any:
+        """The same as an identity of ic-py, for use with its own agent."""
+        from ic.identity import Identity as Other
+
+        match self.signer:
+            case _Nobody():
+                return Other(anonymous=True)
+            case _Ed25519(key):
+                return Other(key.private_bytes_raw().hex(), "ed25519")
+            case _Secp256k1(key):
+                return Other(f"{key.private_numbers().private_value:064x}", "secp256k1")
+        return self.signer
+
 
 def anonymous() -> Identity:
     """The identity of those who don't sign."""
-    return _wrap("anonymous", anonymous=True)
+    return Identity(_Nobody(), ANONYMOUS, "anonymous")
 
 
 def load(choice: str | os.PathLike[str] | None = None) -> Identity:
@@ -121,23 +163,48 @@ def _read_der(der: bytes, source: str) -> PrivateKeyTypes:
 def _from_key(key: PrivateKeyTypes, source: str) -> Identity:
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256K1, EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+    signer: Signer
+    der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if isinstance(key, Ed25519PrivateKey):
-        return _wrap(source, privkey=key.private_bytes_raw().hex(), type="ed25519")
-    if isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256K1):
-        number = key.private_numbers().private_value
-        return _wrap(source, privkey=f"{number:064x}", type="secp256k1")
-    raise IdentityError(
-        f"the key in {source} is of a kind that we don't sign with",
-        "Ed25519 and secp256k1 keys are supported.",
-    )
+        signer = _Ed25519(key, der)
+    elif isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256K1):
+        signer = _Secp256k1(key, der)
+    else:
+        raise IdentityError(
+            f"the key in {source} is of a kind that we don't sign with",
+            "Ed25519 and secp256k1 keys are supported.",
+        )
+    return Identity(signer, self_authenticating(der), source)
 
 
-def _wrap(source: str, **arguments: Any) -> Identity:
-    from ic.identity import Identity as Signer
+class _Nobody:
+    def sign(self, message: bytes) -> tuple[None, None]:
+        return None, None
 
-    signer = Signer(**arguments)
-    return Identity(signer, bytes(signer.sender().bytes), source)
+
+@dataclass(frozen=True)
+class _Ed25519:
+    key: Ed25519PrivateKey
+    der: bytes
+
+    def sign(self, message: bytes) -> tuple[bytes, bytes]:
+        return self.der, self.key.sign(message)
+
+
+@dataclass(frozen=True)
+class _Secp256k1:
+    key: EllipticCurvePrivateKey
+    der: bytes
+
+    def sign(self, message: bytes) -> tuple[bytes, bytes]:
+        from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+        from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+        from cryptography.hazmat.primitives.hashes import SHA256
+
+        halves = decode_dss_signature(self.key.sign(message, ECDSA(SHA256())))
+        return self.der, b"".join(half.to_bytes(32, "big") for half in halves)
 
 
 def config_dir() -> Path:

@@ -19,9 +19,9 @@ import cbor2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from py_arkworks_bls12381 import G1Point, G2Point, Scalar
 
-from icgpt.agent import hash_of_map
 from icgpt.certificate import DOMAIN, KEY_PREFIX, root_hash
 from icgpt.principal import from_text, self_authenticating
+from icgpt.request_id import hash_of_map
 
 CANISTER = (1).to_bytes(8, "big") + b"\x01\x01"
 

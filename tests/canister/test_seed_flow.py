@@ -22,7 +22,7 @@ SEED_DID = (ROOT / "tests" / "canister" / "seed.did").read_text()
 
 @pytest.fixture
 def seed_client(local: NetworkInfo, identity: Identity, new_canister: MakeCanister) -> Canister:
-    agent = Agent(identity.signer, Client(local.url))
+    agent = Agent(identity.to_ic_py(), Client(local.url))
     return Canister(agent, to_text(new_canister().id), SEED_DID)
 
 
