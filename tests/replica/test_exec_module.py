@@ -12,6 +12,7 @@ import pytest
 import wasmtime
 from exec_support import Driver, trap_text, wat
 
+from icgpt import compiled
 from icgpt.replica import engine, module, wasm, weights
 from icgpt.replica.ic0 import SIGNATURES
 from icgpt.replica.messages import Kind
@@ -251,7 +252,7 @@ def test_compiled_modules_are_kept_and_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ICGPT_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(engine, "WORTH_KEEPING", 0)
+    monkeypatch.setattr(compiled, "WORTH_KEEPING", 0)
     code = prepared(sample()).metered.code
     engine.compile_module(code)
     folder = tmp_path / "compiled"
@@ -274,7 +275,7 @@ def test_a_cache_folder_open_to_others_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ICGPT_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(engine, "WORTH_KEEPING", 0)
+    monkeypatch.setattr(compiled, "WORTH_KEEPING", 0)
     folder = tmp_path / "compiled"
     folder.mkdir()
     folder.chmod(0o777)

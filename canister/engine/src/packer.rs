@@ -1,5 +1,5 @@
 //! From a checkpoint to a packed file: weights are read, quantised where that was asked for, laid out
-//! for the kernels and appended to a sink, with their SHA-256 on the way.
+//! for the kernels and appended to a sink.
 //!
 //! Work is cut into steps of about a megabyte, and only one matrix is in memory at a time; of f32
 //! weights only a piece of one.
@@ -30,6 +30,42 @@ impl Sink for Vec<u8> {
     }
 }
 
+impl<S: Sink + ?Sized> Sink for &mut S {
+    fn append(&mut self, bytes: &[u8]) -> bool {
+        (**self).append(bytes)
+    }
+}
+
+/// Passes everything on to another sink, and hashes it.
+pub struct Hashing<S> {
+    sink: S,
+    hasher: Sha256,
+}
+
+impl<S: Sink> Hashing<S> {
+    /// For a sink that has nothing yet.
+    pub fn new(sink: S) -> Self {
+        let hasher = Sha256::new();
+        Self { sink, hasher }
+    }
+
+    /// The SHA-256 of all that was taken.
+    #[must_use]
+    pub fn sha256(self) -> [u8; 32] {
+        self.hasher.finalize().into()
+    }
+}
+
+impl<S: Sink> Sink for Hashing<S> {
+    fn append(&mut self, bytes: &[u8]) -> bool {
+        let taken = self.sink.append(bytes);
+        if taken {
+            self.hasher.update(bytes);
+        }
+        taken
+    }
+}
+
 /// Why a checkpoint can't be packed.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum PackError {
@@ -52,7 +88,6 @@ pub struct Packer {
     /// Sections and bytes written.
     section: usize,
     written: u64,
-    hasher: Sha256,
 }
 
 impl Packer {
@@ -75,7 +110,6 @@ impl Packer {
             at: 0,
             section: 0,
             written: 0,
-            hasher: Sha256::new(),
         })
     }
 
@@ -141,7 +175,6 @@ impl Packer {
         if !sink.append(bytes) {
             return Err(PackError::NoRoom(self.format.len));
         }
-        self.hasher.update(bytes);
         self.written += bytes.len() as u64;
         Ok(())
     }
@@ -158,14 +191,14 @@ impl Packer {
         self.reading.total()
     }
 
-    /// The SHA-256 of the packed file, once a step has said that all is written.
+    /// Makes sure that all is written: before that a file's hash means nothing.
     ///
     /// # Errors
     /// [`LoadError::Unfinished`].
-    pub fn finish(self) -> Result<[u8; 32], LoadError> {
+    pub fn finish(self) -> Result<(), LoadError> {
         if self.written < self.format.len {
             return Err(LoadError::Unfinished);
         }
-        Ok(self.hasher.finalize().into())
+        Ok(())
     }
 }

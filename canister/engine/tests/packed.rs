@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use common::{GOLDEN, golden_bytes, golden_config, golden_expected, golden_model_in, ids, run};
 use icgpt_engine::{
-    Batch, Checkpoint, Config, Context, Generation, LoadError, Model, PACKED_VERSION, PackError,
-    PackedError, Packer, Precision, Request, Sampling, Scoring, Session, Sink, Unpacker,
+    Batch, Checkpoint, Config, Context, Generation, Hashing, LoadError, Model, PACKED_VERSION,
+    PackError, PackedError, Packer, Precision, Request, Sampling, Scoring, Session, Sink, Unpacker,
 };
 
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Int8, Precision::Int16];
@@ -19,21 +19,23 @@ const ALL: u64 = u64::MAX;
 /// The packed file of a golden model and its SHA-256, made in pieces.
 fn pack(name: &str, precision: Precision) -> (Vec<u8>, String) {
     let (bytes, mut file) = (golden_bytes(name), Vec::new());
+    let mut sink = Hashing::new(&mut file);
     let checkpoint = Checkpoint::parse(&bytes).unwrap();
     let mut packer = Packer::new(&golden_config(name), &checkpoint, precision).unwrap();
     loop {
         let mut asked = 0;
         let mut once = || std::mem::replace(&mut asked, 1) == 0;
-        if packer.step(&bytes, &mut file, &mut once).unwrap() {
+        if packer.step(&bytes, &mut sink, &mut once).unwrap() {
             break;
         }
     }
-    assert_eq!(file.len() as u64, packer.len());
-    assert_eq!(packer.done(), packer.total());
     let mut hash = String::new();
-    for byte in packer.finish().unwrap() {
+    for byte in sink.sha256() {
         write!(hash, "{byte:02x}").unwrap();
     }
+    assert_eq!(file.len() as u64, packer.len());
+    assert_eq!(packer.done(), packer.total());
+    packer.finish().unwrap();
     (file, hash)
 }
 

@@ -65,19 +65,6 @@ fn open_storage() {
     }
 }
 
-/// A message has no randomness of its own; [`random`] draws it by a call. What asks here are the
-/// hash tables of dependencies, which only want some value, and the same one on every node.
-#[cfg(target_arch = "wasm32")]
-#[unsafe(no_mangle)]
-unsafe extern "Rust" fn __getrandom_v03_custom(
-    dest: *mut u8,
-    len: usize,
-) -> Result<(), getrandom::Error> {
-    // SAFETY: getrandom hands over a writable buffer of `len` bytes.
-    unsafe { core::ptr::write_bytes(dest, 0x5a, len) };
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::marker::PhantomData;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use ic_cdk::api::instruction_counter;
 use icgpt_engine::{
-    Checkpoint, Config, Model, PackedError, Packer, Precision, Tokenizer, Unpacker,
+    Checkpoint, Config, Hashing, Model, PackedError, Packer, Precision, Tokenizer, Unpacker,
 };
 
 use crate::certified;
@@ -98,12 +98,14 @@ async fn pack(
     precision: Precision,
 ) -> Result<(u64, [u8; 32]), Error> {
     let mut packer = Packer::new(config, &Checkpoint::parse(weights)?, precision)?;
-    let mut writer = packed::writer(packer.len())?;
+    let mut writer = Hashing::new(packed::writer(packer.len())?);
     PROGRESS.set(Some((0, packer.total())));
     loop {
         let mut budget = Budget::whole();
         if packer.step(weights, &mut writer, &mut || budget.more())? {
-            return Ok((packer.len(), packer.finish()?));
+            let length = packer.len();
+            packer.finish()?;
+            return Ok((length, writer.sha256()));
         }
         PROGRESS.set(Some((packer.done(), packer.total())));
         next_message().await?;
@@ -350,11 +352,12 @@ fn rebuild_model() -> Result<(), Error> {
 fn pack_again(config: &Config, weights: &StableFile) -> Result<Option<StableFile>, Error> {
     let mut packer = Packer::new(config, &Checkpoint::parse(weights)?, live_precision()?)?;
     let length = packer.len();
-    let mut writer = packed::writer(length)?;
+    let mut writer = Hashing::new(packed::writer(length)?);
     let mut may_continue = || instruction_counter() < MOST_IN_UPGRADE;
     if !packer.step(weights, &mut writer, &mut may_continue)? {
         return Ok(None);
     }
-    packed::promote(length, packer.finish()?);
+    packer.finish()?;
+    packed::promote(length, writer.sha256());
     Ok(packed::live())
 }

@@ -1,0 +1,119 @@
+"""From a checkpoint to the packed file that a canister makes of it, byte for byte.
+
+The engine reads, rounds and lays out a matrix at a time, so memory stays small whatever the model's
+size; the file is hashed here while it is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from icgpt.checkpoint import Checkpoint
+from icgpt.engine.instance import FileSource, Instance, Sink, Source
+from icgpt.errors import CheckpointError, IcgptError, UsageError
+
+BITS: Final = {"f32": 32, "int16": 16, "int8": 8}
+
+OnBytes = Callable[[int, int], None]
+"""Told how many bytes of the weights are done, and how many there are."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A packed file that was written."""
+
+    path: Path
+    precision: str
+    length: int
+    sha256: bytes
+    """What a canister with the same model gives as `layout_sha256`."""
+
+
+def pack(
+    checkpoint: Checkpoint,
+    path: Path,
+    precision: str | None = None,
+    report: OnBytes = lambda done, total: None,
+) -> Packed:
+    """Writes a checkpoint's packed file.
+
+    Args:
+        checkpoint: the model.
+        path: where to; a file there is replaced once the new one is whole.
+        precision: "f32", "int8" or "int16". Without it the model's own, or f32.
+        report: told how far it is.
+    """
+    precision = precision or checkpoint.config.precision or "f32"
+    digest = hashlib.sha256()
+    length = 0
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    except OSError as error:
+        raise IcgptError(f"can't write {path}: {error.strerror}") from error
+    try:
+        with os.fdopen(handle, "wb", buffering=0) as file:
+
+            def write(data: memoryview) -> None:
+                nonlocal length
+                digest.update(data)
+                length += len(data)
+                while len(data):
+                    data = data[file.write(data) :]
+
+            config = _read_config(checkpoint)
+            with FileSource(checkpoint.files["safetensors"].path) as source:
+                pack_weights(config, source, precision, write, report)
+        Path(name).replace(path)
+    except OSError as error:
+        raise IcgptError(f"can't write {path}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+    return Packed(path, precision, length, digest.digest())
+
+
+def pack_weights(
+    config: bytes,
+    source: Source,
+    precision: str,
+    sink: Sink,
+    report: OnBytes = lambda done, total: None,
+) -> None:
+    """The same for a safetensors file and a packed file that lie anywhere.
+
+    Args:
+        config: the bytes of config.json.
+        source: the safetensors file.
+        precision: "f32", "int8" or "int16".
+        sink: takes the packed file, piece by piece, from its beginning on.
+        report: told how far it is.
+    """
+    if precision not in BITS:
+        raise UsageError(f"there is no precision '{precision}'", f"Known: {', '.join(BITS)}.")
+    instance = Instance()
+    try:
+        instance.source, instance.sink = source, sink
+        _, answer = instance.call("pack", source.length, BITS[precision], data=config)
+        total = int.from_bytes(answer[8:16], "little")
+        report(0, total)
+        finished = 0
+        while not finished:
+            finished, answer = instance.call("pack_on")
+            report(int.from_bytes(answer, "little"), total)
+    finally:
+        instance.close()
+
+
+def _read_config(checkpoint: Checkpoint) -> bytes:
+    path = checkpoint.files["config"].path
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"can't read {path}: {error.strerror}") from error
