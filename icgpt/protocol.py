@@ -36,8 +36,9 @@ from icgpt.steps import Answer, Pause, Steps
 EXPIRY_SECONDS: Final = 240  # of the five minutes that the platform allows, for clocks that differ
 # Of the 2 MiB that a message may have, less what signature and names take.
 MAX_ARGUMENT_BYTES: Final = (2 << 20) - 2048
-_MISREADS: Final = 3  # answers in a row that make no sense
+_MISREADS: Final = 4  # answers in a row that make no sense
 _WAITING_PATIENCE: Final = 4  # times the usual: the call is with the network already
+_UNKNOWN_SECONDS: Final = 2.0  # after which a call that the network doesn't know is sent again
 _FIRST_POLL: Final = 0.02
 _LONGEST_POLL: Final = 0.5
 _MAX_KEYED_SUBNETS: Final = 16
@@ -126,7 +127,7 @@ def update(
     effective = canister if effective is None else effective
     seconds = caller.limits.update if seconds is None else seconds
     deadline = time.monotonic() + seconds
-    content = _content(caller, "call", canister, method, arg, nonce=os.urandom(16))
+    content = _content(caller, "call", canister, method, arg)
     request_id, envelope = _sign(caller, content)
     late = CallTimeoutError(
         f"no answer to '{method}' within {seconds:.0f} seconds",
@@ -134,25 +135,32 @@ def update(
     )
     pause = _FIRST_POLL
     misread = 0
-    handed_over = False
+    handed_over: float | None = None
     cert: Certificate | None
     while True:
         try:
-            if handed_over:
+            if handed_over is not None:
                 cert = yield from _request_status(caller, request_id, effective, deadline, misread)
             else:
                 held = on_wait is None
-                handed_over = True
-                cert = yield from _hand_over(caller, effective, method, envelope, deadline, held)
+                try:
+                    cert = yield from _hand_over(
+                        caller, effective, method, envelope, deadline, held
+                    )
+                finally:
+                    handed_over = time.monotonic()
             if cert is not None:
                 done, reply = _outcome(cert, request_id, method)
                 if done:
                     return reply
-                if cert.time_ns > content["ingress_expiry"] and not _status(cert, request_id):
-                    raise CallTimeoutError(
-                        f"the network dropped the call of '{method}' before it was begun",
-                        "Nothing was done. Try again.",
-                    )
+                if _status(cert, request_id) is None:
+                    if cert.time_ns > content["ingress_expiry"]:
+                        raise CallTimeoutError(
+                            f"the network dropped the call of '{method}' before it was begun",
+                            "Nothing was done. Try again.",
+                        )
+                    if time.monotonic() - handed_over > _UNKNOWN_SECONDS:
+                        handed_over = None  # the network has not heard of it
             misread = 0
         except (VerificationError, MalformedError):
             misread += 1
@@ -219,9 +227,7 @@ def controllers(caller: Caller, canister: bytes) -> Steps[list[bytes] | None]:
 # --- Requests
 
 
-def _content(
-    caller: Caller, kind: str, canister: bytes, method: str, arg: bytes, **more: Any
-) -> dict[str, Any]:
+def _content(caller: Caller, kind: str, canister: bytes, method: str, arg: bytes) -> dict[str, Any]:
     if len(arg) > MAX_ARGUMENT_BYTES:
         raise UsageError(
             f"the argument of '{method}' has {len(arg):,} bytes; a message holds 2 MiB",
@@ -229,17 +235,18 @@ def _content(
         )
     return {
         "request_type": kind,
-        "sender": caller.identity.principal,
         "canister_id": canister,
         "method_name": method,
         "arg": arg,
-        "ingress_expiry": _expiry(),
-        **more,
+        **_whose(caller),
     }
 
 
-def _expiry() -> int:
-    return (int(time.time()) + EXPIRY_SECONDS) * 10**9
+def _whose(caller: Caller) -> dict[str, Any]:
+    """What every request carries; its id is its own, so that no earlier answer fits it."""
+    expiry = (int(time.time()) + EXPIRY_SECONDS) * 10**9
+    sender = caller.identity.principal
+    return {"sender": sender, "ingress_expiry": expiry, "nonce": os.urandom(16)}
 
 
 def _sign(caller: Caller, content: dict[str, Any]) -> tuple[bytes, bytes]:
@@ -276,9 +283,8 @@ def _read_state(
 ) -> Steps[Certificate]:
     content = {
         "request_type": "read_state",
-        "sender": caller.identity.principal,
         "paths": [list(path) for path in paths],
-        "ingress_expiry": _expiry(),
+        **_whose(caller),
     }
     _, envelope = _sign(caller, content)
     path = f"/api/v2/canister/{to_text(effective)}/read_state"

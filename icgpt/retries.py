@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 from icgpt.errors import BusyError, CallTimeoutError, MalformedError, NetworkError
@@ -17,6 +18,7 @@ from icgpt.steps import Answer, Fault, Pause, Request, Steps
 
 TRANSIENT: Final = frozenset({429, 502, 503, 504})
 BUSY: Final = frozenset({429, 503})
+_STATUS_END: Final = 600
 _ATTEMPTS: Final = 3  # at least, where there is time for them
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 3.0
@@ -98,6 +100,8 @@ def send(
 def http_error(url: str, answer: Answer) -> NetworkError:
     """The error of an answer whose status is none of those that are looked for."""
     text = f"{url} answered {answer.status}: {answer.text or 'no reason given'}"
+    if not HTTPStatus.BAD_REQUEST <= answer.status < _STATUS_END:
+        return MalformedError(text)  # an error is what the protocol has no other form for
     if answer.status in BUSY:
         return BusyError(text, _busy_hint(answer.wait))
     hint = "Check this machine's clock." if "expir" in answer.text.lower() else None

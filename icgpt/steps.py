@@ -49,7 +49,8 @@ class Answer:
     @property
     def text(self) -> str:
         """The beginning of the body, for messages."""
-        return self.body[:500].decode("utf-8", "replace").strip()
+        text = self.body[:500].decode("utf-8", "replace").strip()
+        return text if text.replace("\n", "").isprintable() else f"{len(self.body):,} bytes"
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime
 import gzip
 import socket
+import ssl
 import time
 import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import cbor2
 import pytest
-import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fake_network import CANISTER, ROOT, SUBNET, FakeNetwork
 
-from icgpt.agent import Agent, fetch_root_key
+from icgpt import protocol
+from icgpt.agent import Agent, AsyncAgent, Limits, fetch_root_key
 from icgpt.errors import (
+    BusyError,
     CallTimeoutError,
     NetworkError,
     RejectedError,
@@ -23,6 +34,7 @@ from icgpt.errors import (
 from icgpt.identity import Identity, anonymous, from_pem
 from icgpt.principal import to_text
 from icgpt.request_id import hash_of_map
+from icgpt.steps import Outcome, Pause, Step, run
 
 PEM = b"""-----BEGIN PRIVATE KEY-----
 MC4CAQAwBQYDK2VwBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f
@@ -30,8 +42,40 @@ MC4CAQAwBQYDK2VwBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f
 """
 
 
-def agent(network: FakeNetwork, who: Identity | None = None) -> Agent:
-    return Agent(network.url, ROOT.key, who)
+class Awaited:
+    """An AsyncAgent that is awaited at once, so that the tests below are of both."""
+
+    def __init__(self, url: str, root_key: bytes, who: Identity | None = None) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.agent = AsyncAgent(url, root_key, who)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self.agent, name)
+        return lambda *arguments, **more: self.loop.run_until_complete(method(*arguments, **more))
+
+    def __enter__(self) -> Awaited:
+        return self
+
+    def __exit__(self, *how: object) -> None:
+        self.close()
+        self.loop.close()
+
+
+KINDS: dict[str, Callable[..., Any]] = {"blocking": Agent, "awaited": Awaited}
+kind_of_agent = ["blocking"]
+
+
+@pytest.fixture(params=KINDS, autouse=True)
+def _each_kind_of_agent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "kind_of_agent", [request.param])
+
+
+def agent_at(url: str, root_key: bytes, who: Identity | None = None) -> Any:
+    return KINDS[kind_of_agent[0]](url, root_key, who)
+
+
+def agent(network: FakeNetwork, who: Identity | None = None) -> Any:
+    return agent_at(network.url, ROOT.key, who)
 
 
 def calls(network: FakeNetwork, kind: str = "call") -> list[str]:
@@ -53,8 +97,11 @@ def test_requests_are_signed_and_unique() -> None:
     with FakeNetwork() as network, agent(network, from_pem(PEM)) as one:
         one.update(CANISTER, "echo", b"in")
         one.update(CANISTER, "echo", b"in")
-    first, second = (body["content"] for _, body in network.requests)
-    assert first["nonce"] != second["nonce"]
+        one.query(CANISTER, "echo", b"in")
+        one.query(CANISTER, "echo", b"in")
+    first, *others = (body["content"] for _, body in network.requests)
+    assert len({one["nonce"] for one in (first, *others)}) == 5
+    assert [one["request_type"] for one in others] == ["call", "query", "read_state", "query"]
     assert first["sender"] == from_pem(PEM).principal
     assert network.requests[0][1]["sender_sig"]
     assert first["ingress_expiry"] % 10**9 == 0
@@ -109,6 +156,48 @@ def test_transient_faults_are_retried_with_the_same_request_id(status: int, time
     assert len(network.requests) == times + 1
     assert len(ids) == 1
     assert len(network.done) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_what_the_network_asks_to_wait_for_is_waited_for(status: int) -> None:
+    waits: list[float] = []
+    busy = [True]
+
+    def fault(path: str, body: bytes) -> tuple[int, bytes] | None:
+        network.headers = {"Retry-After": "7"} if busy else {}
+        return (status, b"later") if busy and busy.pop() else None
+
+    # The steps are taken by hand, so that the pause is seen and not slept.
+    with FakeNetwork(faults=[fault]) as network, Agent(network.url, ROOT.key) as one:
+
+        def perform(step: Step) -> Outcome:
+            if isinstance(step, Pause):
+                waits.append(step.seconds)
+                return None
+            return one.transport.perform(step)
+
+        assert run(protocol.query(one, CANISTER, "echo", b"1"), perform) == b"1"
+        assert waits == [7]
+        busy.append(True)
+        waits.clear()
+        with pytest.raises(BusyError, match=str(status)) as caught:
+            run(protocol.query(one, CANISTER, "echo", b"1", seconds=5), perform)
+    assert not waits, "it asked for more time than there was"
+    assert "wait 7 seconds" in (caught.value.hint or "")
+    assert caught.value.exit_code == 3
+
+
+def test_a_network_that_stays_busy() -> None:
+    few = Limits(patience=0.05)
+    with (
+        FakeNetwork(faults=[lambda path, body: (503, b"later")]) as network,
+        Agent(network.url, ROOT.key, None, few) as one,
+    ):
+        for call in (one.query, one.update):
+            with pytest.raises(BusyError, match="503: later"):
+                call(CANISTER, "echo", b"1")
+        assert len(network.requests) == 2 * 3
+    assert not network.done
 
 
 def test_other_faults_are_not_retried() -> None:
@@ -168,7 +257,7 @@ def test_nobody_listens() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with (
-        Agent(f"http://127.0.0.1:{port}", ROOT.key) as one,
+        agent_at(f"http://127.0.0.1:{port}", ROOT.key) as one,
         pytest.raises(NetworkError, match="connection refused") as caught,
     ):
         one.query(CANISTER, "echo", b"")
@@ -179,7 +268,7 @@ def test_nobody_listens() -> None:
 
 
 def test_a_wrong_root_key() -> None:
-    with FakeNetwork() as network, Agent(network.url, SUBNET.key) as one:
+    with FakeNetwork() as network, agent_at(network.url, SUBNET.key) as one:
         for call in (one.update, one.query):
             with pytest.raises(VerificationError):
                 call(CANISTER, "echo", b"1")
@@ -236,8 +325,9 @@ def test_the_answer_to_another_query() -> None:
 
     with FakeNetwork(spoil=spoil) as network, agent(network) as one:
         assert one.query(CANISTER, "echo", b"1") == b"1"
-        with pytest.raises(VerificationError, match="not hold"):
-            one.query(CANISTER, "echo", b"2")
+        for again in (b"2", b"1"):  # nor to the same one, asked before
+            with pytest.raises(VerificationError, match="not hold"):
+                one.query(CANISTER, "echo", again)
 
 
 def test_an_unsigned_query() -> None:
@@ -293,23 +383,38 @@ def test_an_answer_that_unpacks_to_gigabytes(coding: str) -> None:
             fetch_root_key(network.url)
 
 
-def test_a_tls_certificate_that_does_not_hold(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_tls_certificate_that_does_not_hold(tmp_path: Path) -> None:
     asked = []
-
-    def refuse(*arguments: object, **more: object) -> None:
-        asked.append(arguments)
-        raise requests.exceptions.SSLError("self-signed certificate")
-
-    monkeypatch.setattr(requests.Session, "request", refuse)
-    with (
-        Agent("https://example.org", ROOT.key) as one,
-        pytest.raises(NetworkError, match="TLS certificate") as caught,
-    ):
-        one.query(CANISTER, "echo", b"1")
+    context = self_signed(tmp_path)
+    with FakeNetwork() as network:
+        network.server.socket = context.wrap_socket(network.server.socket, server_side=True)
+        network.faults.append(lambda path, body: asked.append(path))
+        url = network.url.replace("http:", "https:")
+        with agent_at(url, ROOT.key) as one, pytest.raises(NetworkError) as caught:
+            one.query(CANISTER, "echo", b"")
+    assert "TLS certificate" in caught.value.message
     assert "network start" not in (caught.value.hint or "")
-    assert len(asked) == 1
+    assert not asked
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / "both.pem"
+    file.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + made.public_bytes(Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
 
 
 def test_what_no_message_holds_is_not_sent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from fake_network import FakeNetwork
 from model_kit import target
 
-from icgpt import ModelCanister, connect
+from icgpt import AsyncModelCanister, ModelCanister, connect
 from icgpt.agent import Agent
 from icgpt.errors import CanisterError, IcgptError, RefusedError, RejectedError, UsageError
 from icgpt.identity import Identity, anonymous
@@ -173,3 +174,30 @@ def test_connecting_by_name(
     monkeypatch.delenv("ICGPT_NETWORK", raising=False)
     with ModelCanister.connect(to_text(shakespeare.id), identity="anonymous") as model:
         assert model.info().ready
+
+
+def test_awaited_it_is_the_same(
+    shakespeare: ModelCanister, local: NetworkInfo, identity: Identity
+) -> None:
+    options = {"max_new_tokens": 40, "temperature": 0.8, "seed": 5}
+    whole = shakespeare.complete(PROMPT, **options)
+
+    async def ask() -> list[str | None]:
+        async with connect.connect_async(target(local), identity) as agent:
+            model = AsyncModelCanister(agent, shakespeare.id)
+            done, by_query = await asyncio.gather(
+                model.complete(PROMPT, **options), model.complete_query(PROMPT, **options)
+            )
+            stream = await model.stream(PROMPT, **options)
+            pieces = [piece.text or "" async for piece in stream]
+            assert stream.completion.finish == "length"
+            endless = await model.stream(PROMPT, max_new_tokens=5000)
+            await endless.cancel()
+            assert [piece async for piece in endless][-1].finish == "cancelled"
+            with pytest.raises(CanisterError):
+                await model.poll(b"\x00" * 32)
+            with pytest.raises(UsageError):
+                await model.complete(PROMPT, heat=1)
+            return [done.text, by_query.text, "".join(pieces)]
+
+    assert asyncio.run(ask()) == [whole.text] * 3

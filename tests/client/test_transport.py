@@ -1,0 +1,101 @@
+"""One HTTP exchange: what Retry-After says, what faults are told apart, what is shared."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from icgpt import methods, protocol
+from icgpt.agent import Agent, AsyncAgent
+from icgpt.client import AsyncModelCanister, ModelCanister
+from icgpt.steps import Answer, Awaiting, Blocking, Fault, Pause, Request, run
+from icgpt.transport import Transport, seconds_to_wait
+
+NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        (" 0 ", 0.0),
+        ("9" * 400, 999_999_999.0),
+        ("Fri, 15 Jan 2027 08:00:30 GMT", 30.0),
+        ("Fri, 15 Jan 2027 07:00:00 GMT", 0.0),
+        (None, None),
+        ("", None),
+        ("-1", None),
+        ("soon", None),
+        ("1.5", None),
+        ("٣", None),
+        ("Fri, 99 Jan 2027 08:00:00 GMT", None),
+        ("Fri, 15 Jan 99999999 08:00:00 GMT", None),
+    ],
+)
+def test_retry_after(header: str | None, seconds: float | None) -> None:
+    assert seconds_to_wait(header, NOW) == seconds
+
+
+def test_faults_are_told_apart() -> None:
+    for url, reason in (
+        ("http://127.0.0.1:1", "connection refused"),
+        ("http://nowhere.invalid", "unknown host"),
+    ):
+        with Transport(url) as transport:
+            fault = transport.perform(Request("/", None, 5.0))
+        assert fault == Fault(reason, passing=False, sent=False)
+
+
+def test_foreign_bytes_are_not_shown() -> None:
+    assert Answer(400, b"no such thing\n").text == "no such thing"
+    assert Answer(400, b"\x1b[2J").text == "4 bytes"
+    assert Answer(400, bytes(2000)).text == "2,000 bytes"
+
+
+def test_steps_are_ended_when_their_driver_is_interrupted() -> None:
+    ended = []
+
+    def steps() -> protocol.Steps[None]:
+        try:
+            yield Pause(1.0)
+        finally:
+            ended.append(True)
+
+    def interrupted(step: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(steps(), interrupted)
+    assert ended
+
+
+@pytest.mark.parametrize(
+    ("blocking", "awaited"), [(Agent, AsyncAgent), (ModelCanister, AsyncModelCanister)]
+)
+def test_both_kinds_have_the_same_methods(blocking: type, awaited: type) -> None:
+    def made(kind: type, of: type) -> dict[str, object]:
+        return {
+            name: getattr(kind, name) for name, one in vars(kind).items() if isinstance(one, of)
+        }
+
+    ours, theirs = made(blocking, Blocking), made(awaited, Awaiting)
+    assert list(ours) == list(theirs)
+    for name, method in ours.items():
+        assert callable(method)
+        assert method.__doc__, name
+        assert inspect.signature(method) == inspect.signature(theirs[name])  # type: ignore[arg-type]
+        assert inspect.iscoroutinefunction(theirs[name])
+
+
+def test_every_method_of_the_canister_is_there() -> None:
+    public = {
+        name
+        for name, one in vars(methods).items()
+        if inspect.isgeneratorfunction(one) and not name.startswith("_") and name != "checked"
+    }
+    assert public == {
+        name for name, one in vars(ModelCanister).items() if isinstance(one, Blocking)
+    }
+    signature = inspect.signature(ModelCanister.tokenize)
+    assert str(signature) == "(self, text: 'str') -> 'Encoding'"
