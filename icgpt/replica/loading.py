@@ -28,7 +28,7 @@ class Loaded:
     module: wasmtime.Module
 
 
-_Key = tuple[bytes, tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
+_Key = tuple[bytes, tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
 _loaded: OrderedDict[_Key, Loaded] = OrderedDict()
 _lock = threading.Lock()
 
@@ -36,7 +36,8 @@ _lock = threading.Lock()
 def load(upload: bytes, release: Release) -> Loaded:
     """Make a module ready, under the weights of a release; raises `InvalidModule`."""
     digest = hashlib.sha256(upload).digest()
-    key = (digest, release.scalar, release.bulk, release.vector, release.function_entry)
+    tables = (release.scalar, release.bulk, release.vector)
+    key = (digest, *tables, release.function_entry, release.limits.method_names)
     with _lock:
         known = _loaded.get(key)
         if known is not None:

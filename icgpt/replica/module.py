@@ -21,7 +21,6 @@ MAX_CODE = 10 << 20
 MAX_FUNCTIONS = 50_000
 MAX_GLOBALS = 1_000
 MAX_METHODS = 1_000
-MAX_METHOD_NAMES = 20_000  # bytes of all names together
 MAX_CUSTOM_SECTIONS = 16
 MAX_CUSTOM_BYTES = 1 << 20
 
@@ -60,7 +59,7 @@ def prepare(upload: bytes, release: Release) -> Prepared:
     sections = wasm.parse(code)
     _check_sizes(sections)
     _check_imports(sections)
-    exports = _check_exports(sections)
+    exports = _check_exports(sections, release.limits.method_names)
     public, private = _custom_sections(sections)
     validate(code)
     metered = metering.instrument(sections, release)
@@ -114,7 +113,7 @@ def _check_imports(sections: wasm.Sections) -> None:
             raise InvalidModule(f"its import ic0.{item.name} should be of type {signature.type}")
 
 
-def _check_exports(sections: wasm.Sections) -> frozenset[str]:
+def _check_exports(sections: wasm.Sections, most: int) -> frozenset[str]:
     functions: set[str] = set()
     methods: set[str] = set()
     for export in sections.exports:
@@ -137,8 +136,9 @@ def _check_exports(sections: wasm.Sections) -> frozenset[str]:
         functions.add(export.name)
     if len(methods) > MAX_METHODS:
         raise InvalidModule(f"it exports {len(methods)} methods, and {MAX_METHODS} are allowed")
-    if sum(len(name.encode()) for name in methods) > MAX_METHOD_NAMES:
-        raise InvalidModule(f"its method names have more than {MAX_METHOD_NAMES} bytes")
+    size = sum(len(name.encode()) for name in methods)
+    if size > most:
+        raise InvalidModule(f"its method names have {size} bytes, and {most} are allowed")
     return frozenset(functions)
 
 

@@ -22,7 +22,7 @@ class PageMeter:
         self._prices = prices
         self._most = most  # bytes of stable memory that may be touched
         self._limits = limits
-        self._keeps_writes = keeps_writes  # else nothing written is kept, and only access is paid
+        self._keeps_writes = keeps_writes  # else nothing is left to do after the message
         self._heap_charged = 0
         self._heap_written = 0
         self._accessed: set[int] = set()
@@ -49,13 +49,15 @@ class PageMeter:
         due += prices.stable_access * _add(self._accessed, first, last)
         if len(self._accessed) * prices.unit > self._most:
             raise errors.access_limit(self._limits.update_stable, self._limits.query_stable)
-        if write and self._keeps_writes:
+        if write and (self._keeps_writes or prices.queries_write):
             due += prices.stable_write * _add(self._written, first, last)
         self.charged += due
         return due
 
     def after(self) -> int:
         """What has to be charged for written pages when the message has ended well."""
+        if not self._keeps_writes:
+            return 0
         prices = self._prices
         due = self._heap_written * prices.heap_after + len(self._written) * prices.stable_after
         self.charged += due

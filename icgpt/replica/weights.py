@@ -140,7 +140,7 @@ def _calls() -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Limits:
-    """Instructions that one message may use, by kind."""
+    """Instructions that one message may use, by kind; and what a benchmark is spared besides."""
 
     update: int = 40_000_000_000  # also timers, heartbeats and callbacks
     query: int = 5_000_000_000
@@ -150,6 +150,7 @@ class Limits:
     update_stable: int = 2 << 30
     query_stable: int = 1 << 30
     install_stable: int = 8 << 30
+    method_names: int = 20_000  # bytes of the names of a module's methods together
 
 
 WASM_PAGE = 1 << 16
@@ -162,7 +163,8 @@ class PagePrices:
 
     `unit` is what the platform tracks as one page. Accesses and writes are charged at once, each
     page once; `*_after` for each written page when the message has ended. A first write is an
-    access too. Queries pay for accesses alone: what they write is forgotten.
+    access too. Queries pay for accesses alone, as what they write is forgotten; before 2026-07 they
+    paid for first writes to stable memory (`queries_write`).
     """
 
     unit: int = WASM_PAGE
@@ -172,6 +174,7 @@ class PagePrices:
     stable_access: int = 0
     stable_write: int = 0
     stable_after: int = 0
+    queries_write: bool = False
 
     @property
     def heap_counts(self) -> bool:
@@ -193,7 +196,9 @@ PAGES_2026_07 = PagePrices(
 )
 # Before it: reads are free, a written 4 KiB page costs 1,000, of stable memory at once and of the
 # heap after the message, and 3,000 for copying it.
-PAGES_2026_06 = PagePrices(unit=OS_PAGE, heap_after=4_000, stable_write=1_000, stable_after=3_000)
+PAGES_2026_06 = PagePrices(
+    unit=OS_PAGE, heap_after=4_000, stable_write=1_000, stable_after=3_000, queries_write=True
+)
 
 
 @dataclass(frozen=True)

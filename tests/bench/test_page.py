@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import engine_counts
+import metering_counts
 import page
 import pytest
 import quality_figures
@@ -13,6 +14,7 @@ import wall_clock
 TABLES = {
     "engine": (engine_counts.RESULTS, page.engine_tables),
     "quality": (quality_figures.RESULTS, quality_figures.table),
+    "metering": (metering_counts.RESULTS, metering_counts.table),
     "wall": (wall_clock.RESULTS, wall_clock.table),
 }
 

@@ -191,6 +191,7 @@ def test_the_rule_before(make: Make) -> None:
     # ten bytes read into the heap; 5,000 bytes of stable memory written from byte 4,000 on
     driver = make(both(STABLE.format(0, 4_000, 5_000)), *STABLE_CALLS, release=weights.BEFORE)
     assert charges(driver.update("f")) == 4_000 + 3 * 1_000 + 3 * 3_000
+    assert charges(driver.query("q")) == 3 * 1_000
 
 
 def test_the_performance_counter_includes_pages(make: Make) -> None:
