@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from icgpt.candid import NAT64, Record
-
-# What `cost_http_request_v2` is asked for; sizes alone count here.
-HTTP_REQUEST = Record({"request_bytes": NAT64, "raw_response_bytes": NAT64})
 NODES = 13
 
 CREATE_CANISTER = 500_000_000_000

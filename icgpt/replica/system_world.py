@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from icgpt.candid import CandidError, decode
-from icgpt.replica import costs, errors
+from icgpt.replica import costs, errors, outcalls
 from icgpt.replica.system_base import MAX_NAME, MessageState
 from icgpt.replica.weights import LOG_CAPACITY, SLICE_LIMIT
 
@@ -169,12 +169,11 @@ class WorldCalls(MessageState):
         self.charge(size)
         raw = self._load("ic0.cost_http_request_v2", source, size)
         try:
-            (request,) = decode(raw, [costs.HTTP_REQUEST])
+            (request,) = decode(raw, [outcalls.REQUEST])
         except CandidError as error:
             text = f"ic0.cost_http_request_v2: the parameters can't be decoded: {error}"
             raise errors.misuse(text) from error
-        amount = costs.http_request(request["request_bytes"], request["raw_response_bytes"])
-        self._store128("cost_http_request_v2", target, amount)
+        self._store128("cost_http_request_v2", target, outcalls.price(request))
 
     def _cost_of_key(self, call: str, source: int, size: int, kinds: int, kind: int) -> int:
         self.charge(size)
