@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from icgpt import certificate
 from icgpt.certificate import Certificate
+from icgpt.envelope import sign
 from icgpt.errors import (
     CallTimeoutError,
     IcgptError,
@@ -88,7 +89,7 @@ def query(
     """The reply of a query, whose node's signature was verified."""
     effective = canister if effective is None else effective
     deadline = time.monotonic() + (caller.limits.query if seconds is None else seconds)
-    request_id, envelope = _sign(caller, _content(caller, "query", canister, method, arg))
+    request_id, envelope = sign(_content(caller, "query", canister, method, arg), caller.identity)
     path = f"/api/v2/canister/{to_text(effective)}/query"
 
     def once(fresh: bool) -> Steps[bytes]:
@@ -128,7 +129,7 @@ def update(
     seconds = caller.limits.update if seconds is None else seconds
     deadline = time.monotonic() + seconds
     content = _content(caller, "call", canister, method, arg)
-    request_id, envelope = _sign(caller, content)
+    request_id, envelope = sign(content, caller.identity)
     late = CallTimeoutError(
         f"no answer to '{method}' within {seconds:.0f} seconds",
         "The canister may still be at work: see `icgpt status`.",
@@ -249,15 +250,6 @@ def _whose(caller: Caller) -> dict[str, Any]:
     return {"sender": sender, "ingress_expiry": expiry, "nonce": os.urandom(16)}
 
 
-def _sign(caller: Caller, content: dict[str, Any]) -> tuple[bytes, bytes]:
-    """Request id and signed envelope."""
-    import cbor2
-
-    request_id = hash_of_map(content)
-    signature = caller.identity.sign(b"\x0aic-request" + request_id)
-    return request_id, cbor2.dumps({"content": content, **signature})
-
-
 def _post(
     caller: Caller,
     path: str,
@@ -286,7 +278,7 @@ def _read_state(
         "paths": [list(path) for path in paths],
         **_whose(caller),
     }
-    _, envelope = _sign(caller, content)
+    _, envelope = sign(content, caller.identity)
     path = f"/api/v2/canister/{to_text(effective)}/read_state"
     answer = yield from _post(caller, path, envelope, deadline, fresh, limits)
     match _cbor_map(answer, "the state's answer"):

@@ -23,6 +23,7 @@ from fake_network import CANISTER, ROOT, SUBNET, FakeNetwork
 
 from icgpt import protocol
 from icgpt.agent import Agent, AsyncAgent, Limits, fetch_root_key
+from icgpt.envelope import sign
 from icgpt.errors import (
     BusyError,
     CallTimeoutError,
@@ -105,6 +106,16 @@ def test_requests_are_signed_and_unique() -> None:
     assert first["sender"] == from_pem(PEM).principal
     assert network.requests[0][1]["sender_sig"]
     assert first["ingress_expiry"] % 10**9 == 0
+
+
+@pytest.mark.parametrize("length", [0, 23, 65_535, 65_536, 2_000_000])
+@pytest.mark.parametrize("who", [anonymous(), from_pem(PEM)])
+def test_envelopes_are_cbor(length: int, who: Identity) -> None:
+    content = {"request_type": "call", "sender": who.principal, "arg": bytes(length), "n": 2**63}
+    request_id, data = sign(content, who)
+    assert request_id == hash_of_map(content)
+    fields = who.sign(b"\x0aic-request" + request_id)
+    assert cbor2.loads(data) == {"content": content, **fields}
 
 
 def test_anonymous_calls_are_unsigned() -> None:
