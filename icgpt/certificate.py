@@ -11,6 +11,7 @@ VerificationError.
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -261,6 +262,7 @@ def _unpack(data: bytes) -> tuple[Tree, bytes, dict[str, Any] | None]:
 _Delegated: TypeAlias = tuple[bytes, bytes, list[tuple[bytes, bytes]]]
 _verified: OrderedDict[bytes, _Delegated] = OrderedDict()
 _VERIFIED_MAX = 16  # a client talks to few subnets; each entry saves a pairing per answer
+_verified_lock = threading.Lock()
 
 
 def _verify_delegation(delegation: dict[str, Any], root_key: bytes) -> _Delegated:
@@ -271,9 +273,10 @@ def _verify_delegation(delegation: dict[str, Any], root_key: bytes) -> _Delegate
         case _:
             raise VerificationError("a malformed delegation")
     tag = hashlib.sha256(root_key + subnet_id + inner).digest()
-    if tag in _verified:
-        _verified.move_to_end(tag)
-        return _verified[tag]
+    with _verified_lock:
+        if tag in _verified:
+            _verified.move_to_end(tag)
+            return _verified[tag]
     tree, signature, further = _unpack(inner)
     if further is not None:
         raise VerificationError("a delegation may not be delegated again")
@@ -282,9 +285,10 @@ def _verify_delegation(delegation: dict[str, Any], root_key: bytes) -> _Delegate
     if leaf is None or leaf[0] != LEAF:
         raise VerificationError("the delegation has no key for its subnet")
     result = (bytes(leaf[1]), subnet_id, _ranges(tree, subnet_id))
-    _verified[tag] = result
-    while len(_verified) > _VERIFIED_MAX:
-        _verified.popitem(last=False)
+    with _verified_lock:
+        _verified[tag] = result
+        while len(_verified) > _VERIFIED_MAX:
+            _verified.popitem(last=False)
     return result
 
 

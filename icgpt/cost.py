@@ -23,6 +23,12 @@ def generation_cycles(instructions: int, prompt_bytes: int) -> int:
     return ingress + messages * MESSAGE_CYCLES + instructions
 
 
+def calls_cycles(messages: int, argument_bytes: int) -> int:
+    """Cycles of taking in so many calls with so many bytes of arguments, without their work."""
+    framed = argument_bytes + messages * ENVELOPE_BYTES
+    return messages * (INGRESS_CYCLES + MESSAGE_CYCLES) + INGRESS_BYTE_CYCLES * framed
+
+
 def usd(cycles: int) -> float:
     """What cycles cost."""
     return cycles / 1e12 * USD_PER_TRILLION

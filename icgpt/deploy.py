@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from icgpt import candid
+from icgpt import candid, cost
 from icgpt.agent import Agent
 from icgpt.candid import BLOB, NULL, PRINCIPAL, Opt, Record, Type, Variant, Vec
 from icgpt.client import ModelCanister
@@ -29,6 +30,8 @@ ONE_MESSAGE_BYTES: Final = 1_900_000
 CHUNK_BYTES: Final = 1 << 20  # the platform's limit of a stored chunk
 LOCAL_CYCLES: Final = 10**16  # costs nothing where it is given, and lasts for 10 P instructions
 _MODULE: Final = "Name the built canister with --wasm FILE, such as canister/build/model.wasm.gz."
+# Compiling an instruction is charged as running 6,000 of them, and none is shorter than a byte.
+COMPILE_CYCLES_PER_BYTE: Final = 6_000
 EMPTY_ARGUMENT: Final = b"DIDL\x00\x00"
 
 _DOING: Final = {"install": "Installing", "reinstall": "Reinstalling", "upgrade": "Upgrading"}
@@ -102,6 +105,7 @@ def deploy(
     mode: Mode = "auto",
     canister_id: bytes | None = None,
     say: Callable[[str], None] = lambda text: None,
+    agree: Callable[[int], None] = lambda cycles: None,
 ) -> Deployment:
     """Brings a canister to run this module.
 
@@ -114,6 +118,7 @@ def deploy(
         mode: "auto" installs into an empty canister and upgrades one that has code.
         canister_id: use this one, and keep its id.
         say: told in words what is being done.
+        agree: told what the installation costs at most, before it is begun; raises to prevent it.
     """
     project.check_name(name)
     known = canister_id or project.lookup(name, network.name)
@@ -134,6 +139,7 @@ def deploy(
     installed = agent.module_hash(known)
     action = _action(mode, installed, digest)
     if action != "none":
+        agree(installation_cycles(wasm))
         say(f"{_DOING[action]} the code, {len(wasm) / 1e6:.1f} MB")
         if action == "upgrade":
             # A call of the old code that is still open must not be answered by the new code.
@@ -157,6 +163,23 @@ def new_canister(
     canister = _create(agent, network, lambda text: None)
     _install(agent, canister, wasm, hashlib.sha256(wasm).digest(), "install", argument)
     return canister
+
+
+def installation_cycles(wasm: bytes) -> int:
+    """What installing a module costs at most, not counting what its own start-up does."""
+    messages = 1 if len(wasm) <= ONE_MESSAGE_BYTES else 3 + -(-len(wasm) // CHUNK_BYTES)
+    return cost.calls_cycles(messages, len(wasm)) + COMPILE_CYCLES_PER_BYTE * _plain_length(wasm)
+
+
+def _plain_length(wasm: bytes) -> int:
+    """Bytes of a module when it is unpacked."""
+    if not wasm.startswith(b"\x1f\x8b"):
+        return len(wasm)
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        return len(unpacker.decompress(wasm, MAX_WASM_BYTES))
+    except zlib.error as error:
+        raise UsageError(f"the packed module is damaged: {error}", _MODULE) from error
 
 
 def _action(mode: Mode, installed: bytes | None, digest: bytes) -> str:

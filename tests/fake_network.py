@@ -2,6 +2,7 @@
 
 It signs certificates and query answers like the real one, with keys made from fixed bytes. `faults`
 holds functions that look at a request's path and may answer in its place, or spoil the answer.
+With `delegation` a subnet answers that the root key delegates to, as on mainnet.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ class FakeNetwork:
     spoil: Callable[[str, bytes], bytes] = lambda path, body: body
     headers: dict[str, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.time
+    delegation: dict[str, Any] | None = None
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     done: dict[bytes, Any] = field(default_factory=dict)
 
@@ -159,7 +161,9 @@ class FakeNetwork:
         self.thread.join()
 
     def certify(self, content: dict[bytes, Any]) -> bytes:
-        return ROOT.certify(content, at=self.clock())
+        if self.delegation is None:
+            return ROOT.certify(content, at=self.clock())
+        return SUBNET.certify(content, self.delegation, at=self.clock())
 
     def handle(self, path: str, envelope: dict[str, Any]) -> tuple[int, bytes]:
         content = envelope["content"]
@@ -187,7 +191,8 @@ class FakeNetwork:
                 state = self.status_of(wanted)
         elif first == b"subnet":
             node = {self.node_id: {b"public_key": self.node_key}}
-            state = {b"subnet": {self_authenticating(ROOT.key): {b"node": node}}}
+            signer = ROOT if self.delegation is None else SUBNET
+            state = {b"subnet": {self_authenticating(signer.key): {b"node": node}}}
         else:
             canister = from_text(effective)
             state = {b"canister": {canister: {b"module_hash": b"\x07" * 32}}}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from icgpt.agent import Agent
     from icgpt.client import ModelCanister
     from icgpt.connect import Network
+    from icgpt.errors import IcgptError
     from icgpt.project import Project
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,6 +53,11 @@ def identity_option(function: F) -> F:
     return option(function)
 
 
+def yes_option(function: F) -> F:
+    """`--yes`."""
+    return click.option("--yes", "-y", is_flag=True, help="Don't ask.")(function)
+
+
 def canister_option(function: F) -> F:
     """`--canister`."""
     option = click.option(
@@ -77,11 +83,18 @@ def calling_options(function: F) -> F:
 def opened(network: str | None, identity: str | None) -> Iterator[tuple[Agent, Network, Project]]:
     """An agent on a network, and the project that the current folder lies in."""
     from icgpt import connect, project
+    from icgpt.errors import UsageError
     from icgpt.identity import load
 
-    who = load(identity)
+    who = None if identity is None else load(identity)
     target = connect.resolve(network)
-    with connect.connect(target, who) as agent:
+    if target.mainnet and who is None:
+        # The key that is made on first use has no rights there, and nothing to lose.
+        raise UsageError(
+            "on mainnet it must be said who calls",
+            "Name your key with --identity PEM, or say --identity anonymous.",
+        )
+    with connect.connect(target, who or load()) as agent:
         yield agent, target, project.find()
 
 
@@ -131,6 +144,29 @@ def answer(as_json: bool, value: Any, text: str) -> None:
 def say(text: str) -> None:
     """Tells people what happens; never part of the answer."""
     click.echo(printable(text), err=True)
+
+
+def confirm(question: str, yes: bool, as_json: bool, otherwise: IcgptError) -> None:
+    """Asks, unless `--yes` was given; raises `otherwise` when the answer is no."""
+    if yes:
+        return
+    if as_json:
+        raise click.UsageError("With --json nobody is asked: say --yes.")
+    if not click.confirm(question, err=True):
+        raise otherwise
+
+
+def before_spending(target: Network, what: str, cycles: int, yes: bool, as_json: bool) -> None:
+    """Says what something costs on mainnet and asks whether to go on; elsewhere it is free."""
+    from icgpt.cost import usd
+    from icgpt.errors import IcgptError
+
+    if not target.mainnet:
+        return
+    say(
+        f"{what} costs up to {count_text(cycles)} cycles ({usd(cycles):.4f} USD) of the canister's."
+    )
+    confirm("Go on?", yes, as_json, IcgptError("nothing was spent", "Say y, or --yes, to go on."))
 
 
 def bytes_text(count: float) -> str:

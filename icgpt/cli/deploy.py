@@ -9,6 +9,7 @@ import click
 
 from icgpt.cli.common import (
     answer,
+    before_spending,
     canister_option,
     identity_option,
     json_option,
@@ -16,6 +17,7 @@ from icgpt.cli.common import (
     opened,
     read_principal,
     say,
+    yes_option,
 )
 from icgpt.cli.help import Command
 
@@ -24,7 +26,7 @@ from icgpt.cli.help import Command
     cls=Command,
     examples=[
         "icgpt deploy",
-        "icgpt deploy --network ic --identity me.pem --canister-id aaaaa-…-cai",
+        "icgpt deploy --network ic --identity me.pem --canister-id uc7oy-…-cai",
         "icgpt deploy --mode reinstall",
     ],
 )
@@ -40,6 +42,7 @@ from icgpt.cli.help import Command
 @click.option(
     "--wasm", type=click.Path(path_type=Path), help="The module; the built one if left out."
 )
+@yes_option
 @network_option
 @identity_option
 @json_option
@@ -48,6 +51,7 @@ def deploy(
     canister_id: str | None,
     mode: str,
     wasm: Path | None,
+    yes: bool,
     network: str | None,
     identity: str | None,
     as_json: bool,
@@ -55,20 +59,22 @@ def deploy(
     """Create a canister, or bring its code up to date.
 
     On the local network the canister is created, and anyone may use it. On mainnet it must exist
-    and hold cycles, and nobody but you may use it until `icgpt access public on`.
+    and hold cycles, and nobody but you may use it until `icgpt access public on`; what the
+    installation costs is said first, and asked.
     """
     from icgpt import deploy as room
-    from icgpt.errors import UsageError
     from icgpt.principal import to_text
     from icgpt.project import find
 
     given = read_principal(canister_id) if canister_id else None
     module = room.read_wasm(room.find_wasm(find(), wasm))
     with opened(network, identity) as (agent, target, project):
-        if target.mainnet and identity is None:
-            raise UsageError("on mainnet a key of yours is needed", "Name it with --identity PEM.")
+
+        def agree(cycles: int) -> None:
+            before_spending(target, "Installing the code", cycles, yes, as_json)
+
         done = room.deploy(
-            agent, target, project, canister, module, cast("room.Mode", mode), given, say
+            agent, target, project, canister, module, cast("room.Mode", mode), given, say, agree
         )
     text = to_text(done.canister_id)
     if done.action == "none":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from icgpt.cli.common import answer, json_option, say
+from icgpt.cli.common import answer, confirm, json_option, say, yes_option
 from icgpt.cli.help import Command, Group
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def status(state_dir: Path | None, as_json: bool) -> None:
 
 @network.command(cls=Command, examples=["icgpt network reset --yes"])
 @_state_dir_option
-@click.option("--yes", "-y", is_flag=True, help="Don't ask.")
+@yes_option
 @json_option
 def reset(state_dir: Path | None, yes: bool, as_json: bool) -> None:
     """Stop the local network and forget all its canisters."""
@@ -134,12 +134,8 @@ def reset(state_dir: Path | None, yes: bool, as_json: bool) -> None:
     from icgpt.errors import IcgptError
 
     folder = _folder(state_dir)
-    if not yes and as_json:
-        raise click.UsageError("With --json nobody is asked: say --yes.")
-    if not yes and not click.confirm(
-        f"Remove all canisters of the local network in {folder}?", err=True
-    ):
-        raise IcgptError("nothing was removed", "Say y to remove them.")
+    question = f"Remove all canisters of the local network in {folder}?"
+    confirm(question, yes, as_json, IcgptError("nothing was removed", "Say y to remove them."))
     room.reset(folder)
     say("The local network is empty.")
     if as_json:

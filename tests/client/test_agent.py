@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from fake_network import CANISTER, ROOT, SUBNET, FakeNetwork
+from fake_network import CANISTER, ROOT, SUBNET, FakeNetwork, delegate
 
 from icgpt import protocol
 from icgpt.agent import Agent, AsyncAgent, Limits, fetch_root_key
@@ -282,6 +282,23 @@ def test_a_wrong_root_key() -> None:
     with FakeNetwork() as network, agent_at(network.url, SUBNET.key) as one:
         for call in (one.update, one.query):
             with pytest.raises(VerificationError):
+                call(CANISTER, "echo", b"1")
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_subnet_that_the_root_key_delegates_to(sharded: bool) -> None:
+    delegation = delegate(CANISTER, CANISTER, sharded)
+    with FakeNetwork(delegation=delegation) as network, agent(network) as one:
+        assert one.update(CANISTER, "echo", b"1") == b"1"
+        assert one.query(CANISTER, "echo", b"2") == b"2"
+        assert one.module_hash(CANISTER) == b"\x07" * 32
+
+
+def test_a_subnet_that_may_not_speak_for_the_canister() -> None:
+    other = (2).to_bytes(8, "big") + b"\x01\x01"
+    with FakeNetwork(delegation=delegate(other, other)) as network, agent(network) as one:
+        for call in (one.update, one.query):
+            with pytest.raises(VerificationError, match="may not speak"):
                 call(CANISTER, "echo", b"1")
 
 

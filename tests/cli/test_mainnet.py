@@ -1,0 +1,117 @@
+"""`--network ic`: the same code under another root key. Who calls must be said, and cost is asked.
+
+A local network stands in for mainnet: its address and its root key take the place of mainnet's, and
+nothing else differs.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from cli_kit import WASM, Cli, characters
+from model_kit import new_identity
+
+from icgpt import connect, deploy
+from icgpt.agent import Agent
+from icgpt.certificate import MAINNET_ROOT_KEY
+from icgpt.connect import Network
+from icgpt.identity import Identity, from_file
+from icgpt.network import NetworkInfo
+from icgpt.principal import to_text
+
+EMPTY = b"\x00asm\x01\x00\x00\x00"
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> Path:
+    new_identity(tmp_path / "me.pem")
+    return tmp_path / "me.pem"
+
+
+@pytest.fixture
+def canister(local: NetworkInfo, pem: Path) -> bytes:
+    """An empty canister of that key, made while the network was known as a local one."""
+    network = Network("local", local.url, local.root_key, local.default_effective_canister_id)
+    with connect.connect(network, from_file(pem)) as agent:
+        return deploy._create(agent, network, lambda text: None)
+
+
+@pytest.fixture
+def ic(icgpt: Cli, local: NetworkInfo, canister: bytes, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The command line, for which the local network is mainnet."""
+    monkeypatch.setattr(connect, "MAINNET_URL", local.url)
+    monkeypatch.setattr(connect, "MAINNET_ROOT_KEY", local.root_key)
+    return icgpt
+
+
+def test_everything_works_as_on_a_local_network(
+    ic: Cli, pem: Path, canister: bytes, tmp_path: Path
+) -> None:
+    on_ic = ("--network", "ic", "--identity", str(pem))
+    done = ic.json(
+        "deploy", "--canister-id", to_text(canister), "--wasm", str(WASM), "--yes", *on_ic
+    )
+    assert (done["action"], done["created"], done["made_public"]) == ("install", False, False)
+    assert "USD" in ic.err
+    assert (ic.folder / "canister_ids.json").is_file()
+    # Nothing to do costs nothing, and nobody is asked.
+    assert ic.json("deploy", "--wasm", str(WASM), *on_ic)["action"] == "none"
+    assert "USD" not in ic.err
+    ic("upload", "model", str(characters(tmp_path / "m")), *on_ic)
+    text = ic("generate", "HELLO", "-n", "5", "--seed", "1", *on_ic)
+    assert len(text.removesuffix("\n")) == 5
+    assert "users and managers only" in ic("status", *on_ic)
+    ic("generate", "A", "--network", "ic", "--identity", "anonymous", code=4)
+
+
+@pytest.mark.parametrize("said", ["n\n", ""])
+def test_nothing_is_spent_without_a_yes(
+    said: str,
+    ic: Cli,
+    pem: Path,
+    canister: bytes,
+    local: NetworkInfo,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(said))
+    arguments = ["deploy", "--canister-id", to_text(canister), "--wasm", str(WASM)]
+    arguments += ["--network", "ic", "--identity", str(pem)]
+    ic(*arguments, code=1)
+    assert "cycles (0.0" in ic.err
+    ic(*arguments, "--json", code=2)
+    with Agent(local.url, local.root_key) as agent:
+        assert agent.module_hash(canister) is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["deploy", "--wasm", str(WASM)],
+        ["upload", "model", "shakespeare-char"],
+        ["generate", "x"],
+        ["status"],
+    ],
+)
+def test_who_calls_must_be_said(command: list[str], ic: Cli) -> None:
+    ic(*command, "--network", "ic", code=2)
+    assert "--identity PEM" in ic.err
+    assert not list(ic.folder.parent.glob("config/*.pem")), "a key was made for nothing"
+
+
+def test_the_recorded_key_refuses_what_another_network_says(
+    icgpt: Cli, local: NetworkInfo, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "MAINNET_URL", local.url)
+    assert connect.resolve("ic").root_key == MAINNET_ROOT_KEY
+    icgpt(
+        "status", "-c", to_text(b"\x01" * 10), "--network", "ic", "--identity", "anonymous", code=5
+    )
+
+
+def test_what_an_installation_costs() -> None:
+    module = WASM.read_bytes()
+    assert 5e9 < deploy.installation_cycles(module) < 100e9
+    assert deploy.installation_cycles(EMPTY) == 5_000_000 + 1_200_000 + 2_000 * 358 + 6_000 * 8
