@@ -98,7 +98,7 @@ def _described(hosted: Hosted) -> dict[str, Any]:
         "stable_bytes": code.stable_bytes,
         "memory_bytes": hosted.memory,
         # As text: more than what numbers hold in JavaScript.
-        "cycles": str(record.cycles),
+        "cycles": str(hosted.balance),
         "cycles_per_day": str(hosted.idle_per_second * 86_400),
         "controllers": [to_text(controller) for controller in record.settings.controllers],
         "version": record.version,

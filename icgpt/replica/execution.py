@@ -186,7 +186,7 @@ class Canister:
     @property
     def stable_bytes(self) -> int:
         """Committed size of the stable memory."""
-        return self._stable.size
+        return self._folder.record.stable_pages << 16
 
     # -- messages ------------------------------------------------------------------------------
 

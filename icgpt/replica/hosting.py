@@ -1,11 +1,16 @@
 """The canister table: what the subnet knows of its canisters, and their files.
 
-Everything here belongs to the worker's thread, but for `views`, which others read.
+Everything here belongs to the worker's thread, but for `views`, which others read. The worker holds
+`lock` whenever it may change anything, so not while a canister's code runs: who holds the lock
+may look at everything.
 """
 
 from __future__ import annotations
 
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +41,12 @@ class Hosted:
     record: CanisterRecord
     code: Canister
     applied: int = 0  # number of the last commit whose other effects show
+    prepaid: int = 0  # cycles taken for the message that runs, as much as it could cost
+
+    @property
+    def balance(self) -> int:
+        """The cycles, as they were before the message that runs."""
+        return self.record.cycles + self.prepaid
 
     @property
     def memory(self) -> int:
@@ -76,6 +87,7 @@ class Table:
     def __init__(self, folder: Path, records: list[CanisterRecord], *, sync: bool) -> None:
         self.folder = folder
         self._sync = sync
+        self.lock = threading.Lock()
         self.hosted: dict[bytes, Hosted] = {}
         self.views: dict[bytes, View] = {}
         self.revision = 0  # counts the changes to `views`
@@ -85,6 +97,15 @@ class Table:
         for record in records:
             self._reopen(record)
         self._sweep()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let others look while code runs; for the worker, which holds the lock."""
+        self.lock.release()
+        try:
+            yield
+        finally:
+            self.lock.acquire()
 
     def host(self, record: CanisterRecord) -> Hosted:
         """Add a canister, opening its code if there is some on disk."""

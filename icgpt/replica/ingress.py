@@ -94,7 +94,7 @@ def parse(body: bytes, kind: str, now: int, verifier: Verifier) -> Request:
         raise RequestError(400, "Malformed request: sender or nonce too long")
     if kind == "call" or sender != principal.ANONYMOUS:
         _check_expiry(expiry, now)
-    targets = _authenticate(envelope, sender, request_id, now, verifier)
+    targets = _authenticate(envelope, kind, sender, request_id, now, verifier)
     if kind == "read_state":
         paths = _paths(content)
         return Request(request_id, kind, sender, expiry, paths=paths, targets=targets)
@@ -148,7 +148,12 @@ def _unauthentic(request_id: bytes, text: str) -> RequestError:
 
 
 def _authenticate(
-    envelope: dict[str, Any], sender: bytes, request_id: bytes, now: int, verifier: Verifier
+    envelope: dict[str, Any],
+    kind: str,
+    sender: bytes,
+    request_id: bytes,
+    now: int,
+    verifier: Verifier,
 ) -> frozenset[bytes] | None:
     """Check the signature; return the canisters that the delegations allow, None for all."""
     key = _get(envelope, "sender_pubkey", bytes, b"")
@@ -175,6 +180,10 @@ def _authenticate(
         _verify(verifier, key, _DELEGATION + hash_map(delegation), link_signature, request_id)
         if _get(delegation, "expiration", int) < now:
             raise RequestError(400, "Invalid delegation expiry: the delegation has expired")
+        permissions = _get(delegation, "permissions", str, "all")
+        if permissions not in ("all", "queries") or (permissions == "queries" and kind == "call"):
+            text = f"The delegation's permissions {permissions[:40]!r} do not allow this {kind}."
+            raise _unauthentic(request_id, text)
         allowed = _get(delegation, "targets", list, [])
         if len(allowed) > MAX_TARGETS or not all(isinstance(t, bytes) for t in allowed):
             raise RequestError(400, "Malformed request: wrong delegation targets")

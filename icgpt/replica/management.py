@@ -264,10 +264,12 @@ class Management:
 
         def seal(outcome: Outcome) -> bytes:
             note = Note("install", caller.key, outcome, None, how, len(wasm), author)
-            return self.router.seal(hosted, note)
+            with self.router.lock:
+                return self.router.seal(hosted, note)
 
         try:
-            outcome = code.install(wasm, arg, caller.id, environment, how, skip, seal)
+            with self.router.aside():
+                outcome = code.install(wasm, arg, caller.id, environment, how, skip, seal)
         except InvalidModule as error:
             text = (
                 f"Error from Canister {to_text(record.id)}: Canister's Wasm module is not valid: "
@@ -410,7 +412,7 @@ class Management:
             "settings": described(record.settings),
             "module_hash": code.module_hash if code.installed else None,
             "memory_size": hosted.memory,
-            "cycles": record.cycles,
+            "cycles": hosted.balance,
             "reserved_cycles": 0,
             "idle_cycles_burned_per_day": hosted.idle_per_second * 86_400,
             "version": record.version,
@@ -481,7 +483,7 @@ class Management:
         return subject
 
     def query(self, sender: bytes, method_name: str, arg: bytes) -> bytes:
-        """Answer a user's query: for the log or the status of a canister."""
+        """Answer a user's query: for the log or the status of a canister. For any thread."""
         method = METHODS.get(method_name)
         if method is None or method.run not in (Management.logs, Management.status):
             raise RejectError(rejects.reject(536, f"Query method {method_name} not found."))

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from icgpt.principal import to_text
 from icgpt.replica import errors, rejects
@@ -52,19 +52,26 @@ class Queries:
         self._router = router
         self._certificate = certificate
         self._threads = ThreadPoolExecutor(THREADS, "icgpt-query")
+        self._apart = ThreadPoolExecutor(1, "icgpt-system-query")
         self._counting = threading.Lock()
 
     def ask(self, kind: Kind, request: Request) -> Future[Answer]:
         """Have a query run, or `canister_inspect_message`."""
-        return self._threads.submit(self._safely, kind, request)
+        return self._threads.submit(self._safely, request, lambda asked: self._answer(kind, asked))
+
+    def ask_apart(self, request: Request, answer: Callable[[Request], Answer]) -> Future[Answer]:
+        """Have a query answered by this function, without waiting for canisters' queries."""
+        return self._apart.submit(self._safely, request, answer)
 
     def close(self) -> None:
         """Answer no more; returns when nothing runs."""
         self._threads.shutdown(cancel_futures=True)
+        self._apart.shutdown(cancel_futures=True)
 
-    def _safely(self, kind: Kind, request: Request) -> Answer:
+    @staticmethod
+    def _safely(request: Request, answer: Callable[[Request], Answer]) -> Answer:
         try:
-            return self._answer(kind, request)
+            return answer(request)
         except Exception:  # noqa: BLE001 - one query's trouble must not end the network
             _LOG.exception("a query of %s failed", to_text(request.canister_id))
             return Answer(reject=rejects.engine_failure(request.canister_id))
@@ -114,9 +121,10 @@ class Queries:
                     certificate = self._certificate(canister)
                     known = known and hosted.code.commit == hosted.applied
                 if known or attempt == ATTEMPTS - 1:
+                    environment = self._router.environment(hosted, time.time_ns())
                     message = Message(
                         kind=kind,
-                        environment=self._router.environment(hosted, time.time_ns()),
+                        environment=replace(environment, balance=hosted.balance),
                         method=method,
                         arg=arg,
                         caller=caller,

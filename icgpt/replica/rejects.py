@@ -60,6 +60,15 @@ def out_of_cycles(canister: bytes, missing: int) -> Reject:
     )
 
 
+def too_few_cycles(canister: bytes, wanted: int, attached: int) -> Reject:
+    """A canister calls with less than the callee wants to have with every call."""
+    return reject(
+        520,
+        f"Canister {to_text(canister)} requires at least {wanted} transferred cycles with a call "
+        f"of another canister, and {attached} were attached.",
+    )
+
+
 def did_not_reply(canister: bytes) -> Reject:
     """A call ended without an answer."""
     return reject(

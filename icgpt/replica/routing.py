@@ -262,9 +262,19 @@ class Router(Table):
                 return rejects.out_of_cycles(canister, missing)
         return closed
 
+    def _unpaid(self, task: Task) -> Reject | None:
+        """Return why a call of another canister has too few cycles with it."""
+        hosted = self.hosted.get(task.canister)
+        if hosted is None or not task.origin.canister or task.origin.canister == task.canister:
+            return None
+        wanted = hosted.record.settings.minimum_incoming_canister_call_cycles
+        if task.cycles >= wanted:
+            return None
+        return rejects.too_few_cycles(task.canister, wanted, task.cycles)
+
     def run_call(self, task: Task) -> None:
         """Run a call of a user or canister."""
-        refusal = self.refusal(task.canister)
+        refusal = self._unpaid(task) or self.refusal(task.canister)
         if refusal is not None:
             self.respond(task.origin, b"", refusal, task.cycles, task.root)
             return
@@ -388,8 +398,8 @@ class Router(Table):
         record, pending = hosted.record, work.pending
         now = self.now()
         self.charge_idle(hosted, now)
-        prepaid = min(record.cycles, fees.PREPAID)
-        record.cycles -= prepaid
+        hosted.prepaid = min(record.cycles, fees.PREPAID)
+        record.cycles -= hosted.prepaid
         callback = None
         if pending is not None:
             callback = {
@@ -412,14 +422,17 @@ class Router(Table):
         )
 
         def seal(outcome: Outcome) -> bytes:
-            return self.seal(hosted, Note(work.kind.value, task.key, outcome, first))
+            with self.lock:
+                return self.seal(hosted, Note(work.kind.value, task.key, outcome, first))
 
         try:
-            outcome = hosted.code.execute(message, seal)
+            with self.aside():
+                outcome = hosted.code.execute(message, seal)
         except Exception:  # noqa: BLE001 - one canister's trouble must not end the network
             _LOG.exception("running %s of %s failed", work.kind.value, to_text(record.id))
             outcome = Outcome(trap=rejects.engine_failure(record.id))
-        record.cycles += prepaid
+        record.cycles += hosted.prepaid
+        hosted.prepaid = 0
         self.charge(hosted, context, outcome)
         return outcome
 

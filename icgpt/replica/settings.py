@@ -21,7 +21,7 @@ _LIMITS = {
     "freezing_threshold": (1 << 64) - 1,
     "reserved_cycles_limit": (1 << 128) - 1,
     "wasm_memory_limit": 1 << 48,
-    "wasm_memory_threshold": (1 << 64) - 1,
+    "wasm_memory_threshold": 1 << 48,
     "log_memory_limit": 2 << 20,
     "minimum_incoming_canister_call_cycles": (1 << 128) - 1,
 }

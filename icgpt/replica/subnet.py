@@ -1,8 +1,8 @@
 """The subnet: one worker thread that runs everything, and the doors through which others reach it.
 
-Users' messages and queries come in through a thread-safe queue. The worker takes what has come
-in, and runs one task of the router's queue at a time: a call, a response, a timer or a heartbeat.
-Queries run beside it (see `querying`). What is due by the clock (timers, heartbeats, charges for
+Users' messages come in through a thread-safe queue. The worker takes what has come in, and runs
+one task of the router's queue at a time: a call, a response, a timer or a heartbeat. Queries run
+beside it (see `querying`). What is due by the clock (timers, heartbeats, charges for
 storage) is looked after between messages. What a message has changed is written into the log before
 anybody hears of it, and messages are written there before they count as let in.
 """
@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -55,14 +54,6 @@ class InUseError(Exception):
     """Another process works on the state folder."""
 
 
-@dataclass
-class _Question:
-    """A query of what belongs to the worker: the management or a system canister."""
-
-    request: Request
-    future: Future[Answer]
-
-
 class Subnet:
     """A local network's one subnet; see the module's text."""
 
@@ -84,7 +75,7 @@ class Subnet:
         except BaseException:
             self._lock_file.close()
             raise
-        self._inbox: queue.SimpleQueue[Task | _Question | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._stopping = False
         now = time.monotonic()
         self._next_heartbeat = self._retry = now
@@ -197,9 +188,7 @@ class Subnet:
         """Have a query run, or `canister_inspect_message`."""
         if request.canister_id != MANAGEMENT and request.canister_id not in self.natives:
             return self._queries.ask(kind, request)
-        future: Future[Answer] = Future()
-        self._inbox.put(_Question(request, future))
-        return future
+        return self._queries.ask_apart(request, self._answer)
 
     def version(self) -> tuple[int, int]:
         """Return a value that changes whenever the state tree does, but for the time in it."""
@@ -276,28 +265,26 @@ class Subnet:
                 _LOG.exception("the worker stumbled")
                 time.sleep(STUMBLE_SECONDS)
         self._tell(force=True)
-        while not self._inbox.empty():
-            left = self._inbox.get()
-            if left is not None and not isinstance(left, Task):
-                left.future.cancel()
 
     def _turn(self) -> None:
         """Do what is due, then one thing that came in, and one task of the queue."""
-        self._look_at_clock()
-        idle = not self.router.queue
-        if idle:
-            self._tell(force=True)
+        with self.router.lock:
+            self._look_at_clock()
+            idle = not self.router.queue
+            if idle:
+                self._tell(force=True)
         try:
             item = self._inbox.get(timeout=self._wait()) if idle else self._inbox.get_nowait()
         except queue.Empty:
             item = None
-        # One of each in turn, so that neither queries nor messages wait for all the others.
-        if item is not None:
-            self._take(item)
-        if self.router.queue:
-            self._run(self.router.queue.popleft())
-        self.persist()
-        self._tell(force=False)
+        with self.router.lock:
+            if item is not None:
+                del self._let_in[item.origin.request_id]
+                self.router.induct(item, item.payer)
+            if self.router.queue:
+                self._run(self.router.queue.popleft())
+            self.persist()
+            self._tell(force=False)
 
     def _wait(self) -> float:
         """Return for how long nothing is due by the clock."""
@@ -345,22 +332,6 @@ class Subnet:
             self.router.expire_stops(time.time_ns())
             self.history.forget(time.time_ns())
 
-    def _take(self, item: Task | _Question) -> None:
-        if isinstance(item, Task):
-            del self._let_in[item.origin.request_id]
-            self.router.induct(item, item.payer)
-            return
-        if not item.future.set_running_or_notify_cancel():
-            return
-        try:
-            item.future.set_result(self._answer(item))
-        except RejectError as error:
-            item.future.set_result(Answer(reject=error.reject))
-        except Exception:  # noqa: BLE001 - one query's trouble must not end the network
-            _LOG.exception("a query of %s failed", to_text(item.request.canister_id))
-            reject = rejects.engine_failure(item.request.canister_id)
-            item.future.set_result(Answer(reject=reject))
-
     def _run(self, task: Task) -> None:
         try:
             self._dispatch(task)
@@ -392,13 +363,17 @@ class Subnet:
             else:
                 self.router.run_call(task)
 
-    def _answer(self, question: _Question) -> Answer:
-        request = question.request
-        if request.canister_id in self.natives:
-            canister = request.canister_id
-            reply = self.natives.query(canister, request.sender, request.method, request.arg)
-            return Answer(reply)
-        reply = self.management.query(request.sender, request.method, request.arg)
+    def _answer(self, request: Request) -> Answer:
+        """Answer a query of the management or a system canister, for any thread."""
+        canister, method = request.canister_id, request.method
+        with self.router.lock:
+            try:
+                if canister in self.natives:
+                    reply = self.natives.query(canister, request.sender, method, request.arg)
+                else:
+                    reply = self.management.query(request.sender, method, request.arg)
+            except RejectError as error:
+                return Answer(reject=error.reject)
         return Answer(reply)
 
     def _data_certificate(self, canister: bytes) -> bytes | None:

@@ -248,8 +248,10 @@ class Ecdsa(Ed25519):
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
-def delegate(signer: Ed25519, to: Ed25519, expiration: int, targets: Any = None) -> dict[str, Any]:
-    delegation = {"pubkey": to.der, "expiration": expiration}
+def delegate(
+    signer: Ed25519, to: Ed25519, expiration: int, targets: Any = None, **more: Any
+) -> dict[str, Any]:
+    delegation = {"pubkey": to.der, "expiration": expiration, **more}
     if targets is not None:
         delegation["targets"] = targets
     message = b"\x1aic-request-auth-delegation" + hash_of(delegation)

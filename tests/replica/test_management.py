@@ -186,6 +186,8 @@ def test_settings_change_what_they_name(raw: Raw, canister: bytes) -> None:
         ({"controllers": [bytes([n]) for n in range(11)]}, "IC0504"),
         ({"compute_allocation": 101}, "IC0504"),
         ({"freezing_threshold": 1 << 64}, "IC0504"),
+        ({"wasm_memory_threshold": (1 << 48) + 1}, "IC0504"),
+        ({"minimum_incoming_canister_call_cycles": 1 << 128}, "IC0504"),
         ({"environment_variables": [{"name": "x" * 129, "value": ""}]}, "IC0408"),
         ({"environment_variables": [{"name": "", "value": ""}] * 21}, "IC0408"),
         ({"log_visibility": {"allowed_viewers": [b""] * 11}}, "IC0504"),

@@ -81,6 +81,29 @@ def test_delegations(raw: Raw, canister: bytes) -> None:
     assert number(raw.query(canister, "get")) == 0
 
 
+@pytest.mark.parametrize("permissions", ["all", "queries", "none", "Queries"])
+def test_delegations_may_be_for_queries_alone(raw: Raw, canister: bytes, permissions: str) -> None:
+    later = time.time_ns() + MINUTE
+    session, middle = Ed25519(5), Ecdsa(ec.SECP256K1())
+    root = raw.key
+    assert root is not None
+    # What a link takes away, the next one can't give back.
+    chain = [
+        delegate(root, middle, later, permissions=permissions),
+        delegate(middle, session, later, permissions="all"),
+    ]
+    client = Raw(raw.url, raw.root_key, root, chain, session)
+    call = send(client, client.call_content(canister, "inc"))
+    assert call.status_code == (200 if permissions == "all" else 403)
+    state = client.read_response(canister, [b"time"])
+    query = client.content("query", canister_id=canister, method_name="get", arg=b"")
+    answer = client.post(f"v2/canister/{to_text(canister)}/query", client.envelope(query))
+    good = 200 if permissions in ("all", "queries") else 403
+    assert (state.status_code, answer.status_code) == (good, good)
+    if good == 403:
+        assert "permissions" in answer.text
+
+
 def test_wrong_signatures(raw: Raw, canister: bytes) -> None:
     content = raw.call_content(canister, "inc")
     stranger = Ed25519(9)

@@ -41,7 +41,8 @@ def create(management: Management) -> bytes:
 
 def install(management: Management, canister: bytes) -> None:
     argument = {"canister_id": canister, "mode": {"install": None}, "wasm_module": wasm()}
-    management.install(caller(), argument | {"arg": b"", "sender_canister_version": None})
+    with management.router.lock:  # as the worker does
+        management.install(caller(), argument | {"arg": b"", "sender_canister_version": None})
 
 
 def kill(subnet: Subnet) -> None:

@@ -125,6 +125,23 @@ def test_a_call_that_cannot_be_paid_is_not_made(raw: Raw) -> None:
     assert 0 < spent < fees.RESPONSE_PREPAID // 100  # what was held back has been given back
 
 
+def test_calls_of_other_canisters_may_have_to_bring_cycles(raw: Raw, canister: bytes) -> None:
+    other = raw.new()
+    assert change(raw, other, minimum_incoming_canister_call_cycles=10**9)[0] == "replied"
+    assert raw.status(other)["settings"]["minimum_incoming_canister_call_cycles"] == 10**9
+    theirs, ours = (raw.status(c)["cycles"] for c in (other, canister))
+    status, answer = raw.proxy(canister, other, "accept", cycles=10**9 - 1)
+    assert (status, answer[0]) == ("replied", 5)
+    assert b"at least 1000000000 transferred cycles" in answer
+    assert ours - raw.status(canister)["cycles"] < 10**9  # what was attached came back
+    assert 0 <= theirs - raw.status(other)["cycles"] < 10**7  # paid for being there alone
+    accepted = raw.proxy(canister, other, "accept", cycles=10**9)[1]
+    assert int.from_bytes(accepted, "little") == 10**9 // 2
+    # Users and the canister itself need none.
+    assert number(raw.update(other, "inc")) == 1
+    assert number(raw.proxy(other, other, "inc")[1]) == 2
+
+
 def test_the_log_can_be_had_in_part(raw: Raw) -> None:
     canister = raw.new(wasm(GROWING))
     for word in (b"one", b"two", b"three"):
