@@ -74,11 +74,17 @@ def default_state_dir() -> Path:
 
 
 def start(
-    state_dir: Path | None = None, port: int | None = None, background: bool = True
+    state_dir: Path | None = None,
+    port: int | None = None,
+    background: bool = True,
+    *,
+    sync: bool = False,
 ) -> NetworkInfo:
     """Start the network and return once it answers; in the foreground, once it has ended.
 
     Without a port it is 4943, or a free one when that is taken; 0 always takes a free one.
+    With `sync` it waits for the disk before anything counts as done, so that power failures
+    lose nothing either.
     """
     folder = state_dir or default_state_dir()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -90,11 +96,12 @@ def start(
         )
     (folder / "network.json").unlink(missing_ok=True)
     try:
-        process, info = _launch(folder, DEFAULT_PORT if port is None else port, background)
+        wanted = DEFAULT_PORT if port is None else port
+        process, info = _launch(folder, wanted, background, sync=sync)
     except PortInUseError:
         if port is not None:
             raise
-        process, info = _launch(folder, 0, background)
+        process, info = _launch(folder, 0, background, sync=sync)
     if background:
         _children[process.pid] = process
     else:
@@ -103,10 +110,11 @@ def start(
 
 
 def _launch(
-    folder: Path, port: int, background: bool
+    folder: Path, port: int, background: bool, *, sync: bool
 ) -> tuple[subprocess.Popen[bytes], NetworkInfo]:
     command = [sys.executable, "-m", "icgpt.replica"]
     command += ["--state-dir", str(folder), "--port", str(port)]
+    command += ["--sync"] if sync else []
     log_file = folder / "network.log"
     with log_file.open("ab") as log:
         start_of_log = log.tell()

@@ -69,9 +69,19 @@ def _folder(chosen: Path | None) -> Path:
     help="Return once it runs (the default), or stay until Ctrl-C.",
 )
 @click.option("--clean", is_flag=True, help="Forget all canisters of earlier runs first.")
+@click.option(
+    "--sync",
+    is_flag=True,
+    help="Wait for the disk at each message: slower, but a power failure loses nothing.",
+)
 @json_option
 def start(
-    port: int | None, state_dir: Path | None, background: bool, clean: bool, as_json: bool
+    port: int | None,
+    state_dir: Path | None,
+    background: bool,
+    clean: bool,
+    sync: bool,
+    as_json: bool,
 ) -> None:
     """Start the local network.
 
@@ -88,10 +98,10 @@ def start(
         info = running
     elif not background:
         say("The local network runs until Ctrl-C.")
-        info = room.start(folder, port, background=False)
+        info = room.start(folder, port, background=False, sync=sync)
         return
     else:
-        info = room.start(folder, port)
+        info = room.start(folder, port, sync=sync)
     answer(as_json, _json(info), info.url)
 
 

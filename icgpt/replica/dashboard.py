@@ -53,8 +53,21 @@ class Dashboard:
             "subnet": to_text(self._subnet.subnet_id),
             "since": self._since,
             "canisters": [_described(item) for item in hosted],
+            "system_canisters": self._system(),
         }
         return web.json_response(document)
+
+    def _system(self) -> list[dict[str, Any]]:
+        """What the network plays itself has no code and pays nothing."""
+        views = self._subnet.router.views
+        return [
+            {
+                "id": to_text(canister),
+                "name": name,
+                "interface": views[canister].metadata["candid:service"].decode(),
+            }
+            for canister, name in self._subnet.natives.names.items()
+        ]
 
     async def messages(self, http: web.Request) -> web.Response:
         """List the users' last messages with the instructions that they took."""

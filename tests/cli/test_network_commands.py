@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,28 @@ def test_a_chosen_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
         assert not (folder / "secret").exists()
     finally:
         network.stop(folder)
+
+
+def test_waiting_for_the_disk(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = []
+    launch = subprocess.Popen
+
+    def watched(command: list[str], *arguments: Any, **options: Any) -> Any:
+        commands.append(command)
+        return launch(command, *arguments, **options)
+
+    monkeypatch.setattr(network.subprocess, "Popen", watched)
+    chosen = ("--state-dir", str(folder), "--json")
+    try:
+        for flags in ((), ("--sync",)):
+            assert run(capsys, "start", *chosen, *flags)[0] == 0
+            assert run(capsys, "stop", *chosen)[0] == 0
+    finally:
+        network.stop(folder)
+    # A port that is taken makes it try another one.
+    assert list(dict.fromkeys("--sync" in command for command in commands)) == [False, True]
 
 
 def test_in_the_foreground(folder: Path) -> None:

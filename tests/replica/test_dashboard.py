@@ -6,9 +6,10 @@ import re
 
 import pytest
 import requests
-from replica_kit import Raw
+from replica_kit import Raw, lookup
 
-from icgpt.principal import to_text
+from icgpt.principal import from_text, to_text
+from icgpt.replica.native import cycles_ledger, icp_ledger, minting
 
 
 @pytest.fixture
@@ -39,6 +40,20 @@ def test_the_lists(raw: Raw, canister: bytes, http: requests.Session) -> None:
     document = http.get(f"{raw.url}/_/canisters", timeout=10).json()
     (entry,) = [c for c in document["canisters"] if c["id"] == to_text(empty)]
     assert entry["module_hash"] is None
+
+
+def test_system_canisters_are_listed(raw: Raw, http: requests.Session) -> None:
+    listed = http.get(f"{raw.url}/_/canisters", timeout=10).json()["system_canisters"]
+    assert {entry["id"]: entry["name"] for entry in listed} == {
+        to_text(icp_ledger.ID): "ICP ledger",
+        to_text(cycles_ledger.ID): "cycles ledger",
+        to_text(minting.ID): "cycles minting",
+    }
+    for entry in listed:
+        canister = from_text(entry["id"])
+        tree = raw.read(canister, [b"canister", canister, b"metadata", b"candid:service"])
+        shown = lookup(tree, b"canister", canister, b"metadata", b"candid:service")
+        assert entry["interface"].encode() == shown
 
 
 def test_the_page(raw: Raw, http: requests.Session) -> None:

@@ -42,6 +42,7 @@ class Native:
     """A system canister."""
 
     id: bytes
+    name: str
     methods: dict[str, Method]
 
     def answer(self, call: Call, name: str, arg: bytes, *, query: bool) -> bytes:

@@ -96,7 +96,7 @@ class CyclesLedger:
             "withdraw": Method((_WITHDRAW,), (result(_WITHDRAW_ERRORS),), self.withdraw),
             "deposit": Method((_DEPOSIT,), (_DEPOSITED,), self.deposit),
         }
-        return Native(ID, methods)
+        return Native(ID, "cycles ledger", methods)
 
     def _spend(self, call: Call, wanted: dict[str, Any]) -> tuple[bytes, int]:
         """Burn the amount that is to leave the ledger; return the account and the block."""

@@ -104,7 +104,7 @@ def icp_ledger(ledger: Ledger) -> Native:
             query=True,
         ),
     }
-    return Native(ID, methods)
+    return Native(ID, "ICP ledger", methods)
 
 
 def _older(refused: Refused) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Minting:
             "notify_top_up": Method((_NOTIFY_TOP_UP,), (result(NAT),), self.top_up),
             "notify_mint_cycles": Method((_NOTIFY_MINT,), (result(_MINTED),), self.mint),
         }
-        return Native(ID, methods)
+        return Native(ID, "cycles minting", methods)
 
     def rate(self, call: Call) -> dict[str, Any]:
         """Tell what an ICP is worth."""

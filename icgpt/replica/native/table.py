@@ -39,6 +39,11 @@ class Natives:
             view = View((), hashlib.sha256(text).digest(), {"candid:service": text}, {}, b"", False)
             router.views[native.id] = view
 
+    @property
+    def names(self) -> dict[bytes, str]:
+        """What they are called, by their ids."""
+        return {native.id: native.name for native in self._natives.values()}
+
     def __contains__(self, canister: bytes) -> bool:
         return canister in self._natives
 
