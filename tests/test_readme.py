@@ -43,7 +43,13 @@ def run(folder: Path, line: str, check: bool = True) -> subprocess.CompletedProc
         "ICGPT_CONFIG_DIR": str(folder / "config"),
     }
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert not check or done.returncode == 0, (line, done.stdout, done.stderr)
     return done
@@ -76,7 +82,8 @@ def test_the_demo(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     for script in (ROOT / "scripts").iterdir():
         (tmp_path / "scripts" / script.name).symlink_to(script)
-    names = [".venv", "canister", "icgpt", "dfx.json", "pyproject.toml", "rust-toolchain.toml"]
+    names = [".venv", "canister", "icgpt", "dfx.json", "pyproject.toml", "hatch_build.py"]
+    names += ["LICENSE", "README.md", "rust-toolchain.toml"]
     for name in names:
         (tmp_path / name).symlink_to(ROOT / name)
     environment = os.environ | {

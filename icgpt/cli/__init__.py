@@ -19,11 +19,9 @@ from typing import Any
 import click
 
 from icgpt import __version__
-from icgpt.cli.common import printable
+from icgpt.cli.common import error_text, fitted
 from icgpt.cli.help import Group
 from icgpt.errors import IcgptError
-
-MAX_SHOWN = 2000  # characters of an error: the words may be a stranger's
 
 # Name, module and function, and the line in `icgpt --help`: kept here so that help loads nothing.
 COMMANDS = {
@@ -32,6 +30,7 @@ COMMANDS = {
     "deploy": ("icgpt.cli.deploy", "deploy", "Create a canister, or bring its code up to date."),
     "upload": ("icgpt.cli.upload", "upload", "Put a model into a canister."),
     "generate": ("icgpt.cli.generate", "generate", "Let the model answer a text."),
+    "chat": ("icgpt.cli.chat", "chat", "Talk with the model, turn by turn."),
     "infer": ("icgpt.cli.infer", "infer", "Let the model go on from token ids."),
     "tokenize": ("icgpt.cli.tokenize", "tokenize", "Turn a text into token ids."),
     "decode": ("icgpt.cli.decode", "decode", "Turn token ids into text."),
@@ -117,13 +116,10 @@ def _failed(kind: str, message: str, hint: str | None = None, exit_code: int = 1
 
 
 def _tell(error: dict[str, Any], as_json: bool) -> int:
-    message = " ".join(error["message"].split()).rstrip(".")
-    if len(message) > MAX_SHOWN:
-        message = message[:MAX_SHOWN] + "…"
-    hint = error.get("hint")
-    stop = "" if message.endswith(("?", "!", "…")) else "."
-    text = printable(f"{message}{stop} {hint}" if hint else message)
-    click.echo(f"{click.style('Error:', fg='red', bold=True)} {text}", err=True)
+    text = error_text(error["message"], error.get("hint"))
+    # The lines are broken first: what colours a word takes no room.
+    told = fitted(f"Error: {text}").removeprefix("Error:")
+    click.echo(click.style("Error:", fg="red", bold=True) + told, err=True)
     if as_json:
         try:
             click.echo(json.dumps({"error": error}))

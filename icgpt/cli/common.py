@@ -6,7 +6,10 @@ Options come from the environment too: ICGPT_NETWORK, ICGPT_CANISTER, ICGPT_IDEN
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_TEXT_BYTES = 2 << 20
+MAX_SHOWN = 2000  # characters of an error: the words may be a stranger's
 
 
 def json_option(function: F) -> F:
@@ -143,7 +147,37 @@ def answer(as_json: bool, value: Any, text: str) -> None:
 
 def say(text: str) -> None:
     """Tells people what happens; never part of the answer."""
-    click.echo(printable(text), err=True)
+    click.echo(fitted(printable(text)), err=True)
+
+
+def fitted(text: str) -> str:
+    """A text for people, its lines broken between words where a terminal would break them."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    lines = text.split("\n")
+    return "\n".join(line if len(line) <= width else _broken(line, width) for line in lines)
+
+
+def _broken(line: str, width: int) -> str:
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+
+
+def error_text(message: str, hint: str | None) -> str:
+    """An error on one line, with what to do next."""
+    message = " ".join(message.split()).rstrip(".")
+    if len(message) > MAX_SHOWN:
+        message = message[:MAX_SHOWN] + "…"
+    stop = "" if message.endswith(("?", "!", "…")) else "."
+    return printable(f"{message}{stop} {hint}" if hint else message)
+
+
+def aside(text: str, colour: str | None = None) -> None:
+    """Tells people something that stands back behind the answer, or in a colour."""
+    text = fitted(printable(text))
+    if not os.environ.get("NO_COLOR"):  # https://no-color.org
+        text = click.style(text, fg=colour) if colour else click.style(text, dim=True)
+    click.echo(text, err=True)
 
 
 def confirm(question: str, yes: bool, as_json: bool, otherwise: IcgptError) -> None:

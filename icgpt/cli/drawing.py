@@ -1,4 +1,4 @@
-"""Options of `generate` and `infer`: how many tokens are written, and how they are drawn.
+"""Options of `generate`, `infer` and `chat`: how many tokens are written, and how they are drawn.
 
 Each is named like the canister's own option, with dashes; what is left out is the canister's
 default. `docs/options.md` says what each does.
@@ -42,8 +42,24 @@ def _texts(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
     return list(value) or None
 
 
-def drawing_options(tokens: int) -> Callable[[F], F]:
-    """How many tokens are written (`tokens` when left out), and how they are drawn."""
+_WHOLE = (
+    _number(
+        "--logprobs",
+        "N",
+        "With --json: log-probabilities of each token and of the likeliest N (0 to 20).",
+        least=0,
+    ),
+    click.option("--echo", is_flag=True, default=None, help="Begin with the prompt."),
+)
+
+
+def drawing_options(
+    tokens: int, temperature: float = 0.2, *, whole: bool = True
+) -> Callable[[F], F]:
+    """How many tokens are written (`tokens` when left out), and how they are drawn.
+
+    Without `whole`, what an answer is to carry beside its new text is left aside.
+    """
     options = (
         click.option(
             "-n",
@@ -60,7 +76,7 @@ def drawing_options(tokens: int) -> Callable[[F], F]:
             "-t",
             "--temperature",
             type=float,
-            default=0.2,
+            default=temperature,
             show_default=True,
             metavar="T",
             help="How freely to draw; 0 always takes the likeliest token.",
@@ -89,13 +105,7 @@ def drawing_options(tokens: int) -> Callable[[F], F]:
             "--encoder-no-repeat-ngram-size", "N", "No N tokens in a row are those of the prompt."
         ),
         _number("--seed", "N", "Draws again what this seed drew.", least=0, most=2**64 - 1),
-        _number(
-            "--logprobs",
-            "N",
-            "With --json: log-probabilities of each token and of the likeliest N (0 to 20).",
-            least=0,
-        ),
-        click.option("--echo", is_flag=True, default=None, help="Begin with the prompt."),
+        *(_WHOLE if whole else ()),
         click.option(
             "--stats",
             is_flag=True,

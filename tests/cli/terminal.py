@@ -1,0 +1,83 @@
+"""A terminal for tests: a program runs in it as if a person were typing."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SECONDS = 60.0  # never waited for unless something is wrong
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x01\x02]")
+
+
+class Terminal:
+    """What was shown since the last `until`, without colours, and keys to press."""
+
+    def __init__(self, process: subprocess.Popen[bytes], master: int) -> None:
+        self.process = process
+        self._master = master
+        self._shown = ""
+
+    def type(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def until(self, words: str) -> str:
+        """Waits for words on the screen; all that was shown up to them."""
+        while words not in self._shown:
+            assert self._read(), f"{words!r} never came: {self._shown[-300:]!r}"
+        before, self._shown = self._shown.split(words, 1)
+        return before + words
+
+    def rest(self) -> str:
+        """All that is shown until the program ends."""
+        while self._read():
+            pass
+        return self._shown
+
+    def _read(self) -> bool:
+        if not select.select([self._master], [], [], SECONDS)[0]:
+            return False
+        try:
+            data = os.read(self._master, 65536)
+        except OSError:  # how Linux says that the program has closed its side
+            return False
+        text = _ESCAPES.sub("", data.decode("utf-8", "replace"))
+        self._shown += text.replace("\r\n", "\n")
+        return bool(data)
+
+
+@contextmanager
+def terminal(*arguments: str, **environment: str) -> Iterator[Terminal]:
+    """`icgpt` in a terminal of its own, 80 columns wide."""
+    master, slave = pty.openpty()
+    os.set_inheritable(slave, True)
+    variables = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24", **environment}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "icgpt", *arguments],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=variables,
+        start_new_session=True,
+        preexec_fn=_own_terminal,
+    )
+    os.close(slave)
+    try:
+        yield Terminal(process, master)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+
+
+def _own_terminal() -> None:
+    """Makes stdin the terminal that Ctrl-C of the keyboard goes through."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
