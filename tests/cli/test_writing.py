@@ -64,14 +64,13 @@ def test_before_the_job_has_an_id_here(
     deployed: Cli, tmp_path: Path, jobs: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed("upload", "model", str(characters(tmp_path / "chars")))
-    encoded = ModelCanister._call_encoded
+    submit = ModelCanister.submit
 
-    def calling(self: ModelCanister, method: str, *arguments: Any) -> Any:
-        if method == "submit":
-            press_ctrl_c()
-        return encoded(self, method, *arguments)
+    def submitting(self: ModelCanister, *arguments: Any, **options: Any) -> bytes:
+        press_ctrl_c()
+        return submit(self, *arguments, **options)
 
-    monkeypatch.setattr(ModelCanister, "_call_encoded", calling)
+    monkeypatch.setattr(ModelCanister, "submit", submitting)
     deployed(*LONG, code=1)
     assert deployed.err.strip() == "Error: interrupted"
     assert ended(jobs[0]).finish == "cancelled"
