@@ -85,6 +85,10 @@ METADATA = Record({"value": BLOB})
 def note(record: CanisterRecord, author: Author, now: int, change: Change) -> None:
     """Add a change to the history."""
     change.time, change.version, change.author = now, record.version, author
+    if change.kind == "creation":
+        record.created = now
+    elif change.kind in ("code_deployment", "load_snapshot"):
+        record.deployed = now
     record.changes.append(change)
     record.total_changes += 1
     del record.changes[:-KEPT_CHANGES]

@@ -32,6 +32,8 @@ class View:
     private_metadata: dict[str, bytes]
     certified_data: bytes
     inspects: bool
+    created: int = 0  # when, in ns; 0 where that is not known
+    deployed: int = 0  # when there was put what is there now
 
 
 @dataclass
@@ -155,6 +157,8 @@ class Table:
             dict(code.private_metadata) if code.installed else {},
             record.certified_data,
             code.installed and "canister_inspect_message" in code.exports,
+            record.created,
+            record.deployed if code.installed else 0,
         )
         self.revision += 1
 

@@ -10,6 +10,10 @@ from icgpt.principal import MANAGEMENT, MAX_LENGTH, to_text
 from icgpt.replica.ingress import Request, RequestError
 from icgpt.replica.subnet import Subnet
 
+_CANISTER_FIELDS = (
+    *(b"controllers", b"module_hash"),
+    *(b"canister_creation_timestamp", b"last_install_timestamp"),
+)
 _STATUS_FIELDS = (b"status", b"reply", b"reject_code", b"reject_message", b"error_code")
 
 
@@ -22,7 +26,7 @@ def check_paths(subnet: Subnet, request: Request, effective: bytes) -> None:
                 _check_depth(path)
             case (b"canister_ranges", _) | (b"canister_ranges", _, _):
                 continue
-            case (b"canister", canister, b"controllers" | b"module_hash"):
+            case (b"canister", canister, name) if name in _CANISTER_FIELDS:
                 _check_canister(canister, effective)
             case (b"canister", canister, b"metadata", name):
                 _check_canister(canister, effective)

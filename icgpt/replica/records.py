@@ -198,6 +198,8 @@ class CanisterRecord:
     certified_data: bytes = b""
     module_bytes: int = 0
     charged_until: int = 0
+    created: int = 0  # when, in ns; 0 in states of before this was kept
+    deployed: int = 0  # when its code or a snapshot was put there last
     contexts: dict[int, CallContext] = field(default_factory=dict)
     calls: dict[int, PendingCall] = field(default_factory=dict)
     stop_requests: list[StopRequest] = field(default_factory=list)

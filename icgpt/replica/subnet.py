@@ -248,6 +248,10 @@ class Subnet:
                 b"certified_data": view.certified_data,
                 b"controllers": certification.cbor(list(view.controllers)),
             }
+            if view.created:
+                entry[b"canister_creation_timestamp"] = unsigned_leb128(view.created)
+            if view.deployed:
+                entry[b"last_install_timestamp"] = unsigned_leb128(view.deployed)
             if view.module_hash is not None:
                 entry[b"module_hash"] = view.module_hash
                 sections = view.private_metadata | view.metadata

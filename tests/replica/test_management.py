@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import time
 from typing import Any
 
 import pytest
-from replica_kit import Ed25519, Raw, hash_of, number, wasm
+from replica_kit import Ed25519, Raw, hash_of, lookup, number, wasm
 
 from icgpt.candid import BLOB, NAT, NULL, PRINCIPAL, Record, Variant, decode, encode
 from icgpt.principal import to_text
@@ -155,6 +156,37 @@ def test_uninstalling(raw: Raw, canister: bytes) -> None:
     assert raw.call(canister, "inc")[1][2] == "IC0537"
     assert raw.install(canister)[0] == "replied"
     assert number(raw.update(canister, "inc")) == 1
+
+
+def certified_times(raw: Raw, canister: bytes) -> list[int | None]:
+    """When the canister was created, and when its code was put there."""
+    names = (b"canister_creation_timestamp", b"last_install_timestamp")
+    tree = raw.read(canister, *([b"canister", canister, name] for name in names))
+    found = (lookup(tree, b"canister", canister, name) for name in names)
+    # A number in LEB128: seven bits a byte, the lowest first.
+    return [
+        None if raw is None else sum((byte & 127) << 7 * i for i, byte in enumerate(raw))
+        for raw in found
+    ]
+
+
+def test_creation_and_installation_are_dated(raw: Raw) -> None:
+    begun = time.time_ns()
+    canister = raw.create()
+    created, none = certified_times(raw, canister)
+    assert created is not None
+    assert none is None
+    assert begun <= created <= time.time_ns()
+    seen = created
+    for mode in ("install", "upgrade", "reinstall"):
+        assert raw.install(canister, mode=mode)[0] == "replied"
+        now = certified_times(raw, canister)
+        assert now[0] == created
+        assert now[1] is not None
+        assert seen < now[1] <= time.time_ns()
+        seen = now[1]
+    raw.simple("uninstall_code", canister)
+    assert certified_times(raw, canister) == [created, None]
 
 
 def test_settings_change_what_they_name(raw: Raw, canister: bytes) -> None:
