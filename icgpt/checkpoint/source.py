@@ -1,76 +1,39 @@
-"""Where a model comes from: a folder, or the name of one that is built in.
+"""Where a model comes from: `open_checkpoint`, for every form of source.
 
-A source holds model.safetensors, config.json and, unless the model is used by token ids alone,
-tokenizer.json. Files are never held in memory whole, except the two small ones while they are
-checked.
+A folder, a .safetensors file (also in parts, with an index), a file of torch.save (.pth, .pt,
+.bin), a model of the Hugging Face hub, or the name of one that is built in. What comes of it is
+always the same: model.safetensors, config.json and, unless the model is used by token ids alone,
+tokenizer.json, checked against each other. Files that are so already are used where they lie,
+others are made of them. Weights are never held in memory whole.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from icgpt.checkpoint.config import MAX_CONFIG_BYTES, Config, check_tensors, parse_config
-from icgpt.checkpoint.safetensors import READABLE, check_finite, read_header
-from icgpt.checkpoint.tokenizer import MAX_TOKENIZER_BYTES, check_tokenizer
+from icgpt.checkpoint import hub
+from icgpt.checkpoint.making import Choices, made, needs_turning
+from icgpt.checkpoint.model_files import FILE_NAMES, Checkpoint, checked, found_file
+from icgpt.checkpoint.state_dict import MODEL_SHAPES
 from icgpt.errors import CheckpointError
 
-FILE_NAMES: Final = {
-    "safetensors": "model.safetensors",
-    "config": "config.json",
-    "tokenizer": "tokenizer.json",
-}
-_HASH_BYTES: Final = 4 << 20
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file that is to be sent."""
-
-    kind: str
-    """"safetensors", "config" or "tokenizer"."""
-    path: Path
-    length: int
-
-    def sha256(self, end: int | None = None) -> bytes:
-        """SHA-256 of the file, or of its first `end` bytes."""
-        return hash_file(self.path, self.length if end is None else end).digest()
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model that was found sound."""
-
-    name: str
-    config: Config
-    files: dict[str, SourceFile]
-    parameters: int
-
-    @property
-    def length(self) -> int:
-        """Bytes of all files together."""
-        return sum(file.length for file in self.files.values())
-
-
-def hash_file(path: Path, end: int) -> hashlib._Hash:
-    """The running SHA-256 after the first `end` bytes of a file."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            left = end
-            while left:
-                piece = file.read(min(left, _HASH_BYTES))
-                if not piece:
-                    raise CheckpointError(f"{path} grew shorter while it was read", "Try again.")
-                digest.update(piece)
-                left -= len(piece)
-    except OSError as error:
-        raise CheckpointError(f"can't read {path}: {error.strerror}", READABLE) from error
-    return digest
+# In a folder the first of these is taken.
+WEIGHT_FILES: Final = (
+    FILE_NAMES["safetensors"],
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "ckpt.pt",
+    "model.pth",
+    "model.pt",
+)
+TORCH_ENDINGS: Final = (".pth", ".pt", ".bin", ".ckpt")
+_FORMS: Final = (
+    "A model is a folder with model.safetensors, config.json and, unless it is used by token ids "
+    "alone, tokenizer.json; a .safetensors, .pth or .pt file; an id of the Hugging Face hub "
+    "(owner/name)"
+)
 
 
 def built_in() -> list[str]:
@@ -85,62 +48,64 @@ def _models_dir() -> Path:
     return Path(__file__).resolve().parent.parent / "models"
 
 
-def open_checkpoint(source: str) -> Checkpoint:
+def open_checkpoint(
+    source: str,
+    model_name: str | None = None,
+    revision: str | None = None,
+    trust_pickle: bool = False,
+) -> Checkpoint:
     """Finds and checks a model.
 
     Args:
-        source: a folder, or a built-in name. A folder of that name in the current one goes first
-            only when it is written as a path (./name).
+        source: a built-in name, a folder or file, an id of the hub (owner/name), or a published
+            model's name such as gpt2. What is in the current folder goes before the hub; a
+            built-in name goes before both, unless it is written as a path (./name).
+        model_name: the published model that bare weights are of, such as "gpt2-medium".
+        revision: branch, tag or commit of a model of the hub.
+        trust_pickle: read a file that holds a whole model, with PyTorch. That runs code from it.
     """
-    names = built_in()
-    if source in names:
-        return check_folder(_models_dir() / source, source)
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "doesn't exist"
+    choices = Choices(model_name, trust_pickle)
+    if source in built_in():
+        return _open_folder(_models_dir() / source, source, choices)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _open_folder(path, path.resolve().name, choices)
+    if path.exists():
+        return _open_file(path, path.name, choices)
+    model_id = MODEL_SHAPES[source].hub_id if source in MODEL_SHAPES else source
+    if not hub.is_hub_id(model_id):
+        names = built_in()
+        ours = f"; or a built-in model: {', '.join(names)}." if names else "."
+        raise CheckpointError(f"{source} doesn't exist", _FORMS + ours)
+    return _open_folder(hub.fetch_model(model_id, revision), model_id, choices)
+
+
+def _open_folder(folder: Path, name: str, choices: Choices) -> Checkpoint:
+    """A model whose files lie in one folder."""
+    for weights in WEIGHT_FILES:
+        if (folder / weights).exists():
+            return _open_file(folder / weights, name, choices)
+    raise CheckpointError(f"{folder} has no {WEIGHT_FILES[0]}", f"{_FORMS}.")
+
+
+def _open_file(path: Path, name: str, choices: Choices) -> Checkpoint:
+    """A model by the file of its weights; the other files lie beside it, or are made."""
+    weights = found_file("safetensors", path)
+    config = found_file("config", path.with_name(FILE_NAMES["config"]))
+    ours = path.suffix == ".safetensors"
+    if weights is None or not (ours or path.suffix in TORCH_ENDINGS or _is_index(path)):
+        raise CheckpointError(f"{path} is no model", f"{_FORMS}.")
+    if config is None and choices.model_name is None and path.suffix not in TORCH_ENDINGS:
         raise CheckpointError(
-            f"{source} {what}",
-            "Name a folder with model.safetensors, config.json and tokenizer.json"
-            + (f", or a built-in model: {', '.join(names)}." if names else "."),
+            f"{path.parent} has no {FILE_NAMES['config']}",
+            "Put the model's config.json beside its weights, or name the published model that "
+            "they are of: --model-name gpt2",
         )
-    return check_folder(folder, folder.resolve().name)
+    if ours and config is not None and not needs_turning(path):
+        tokenizer = found_file("tokenizer", path.with_name(FILE_NAMES["tokenizer"]))
+        return checked(name, weights, config, tokenizer)
+    return made(path, name, config, choices)
 
 
-def check_folder(folder: Path, name: str) -> Checkpoint:
-    """Checks the files of a folder against each other."""
-    files: dict[str, SourceFile] = {}
-    for kind, file_name in FILE_NAMES.items():
-        path = folder / file_name
-        try:
-            found = path.stat()
-            if not stat.S_ISREG(found.st_mode):
-                raise CheckpointError(f"{path} is no file", READABLE)
-            files[kind] = SourceFile(kind, path, found.st_size)
-        except FileNotFoundError as error:
-            if kind != "tokenizer":
-                raise CheckpointError(
-                    f"{folder} has no {file_name}",
-                    "A model is a folder with model.safetensors, config.json and, unless it is "
-                    "used by token ids alone, tokenizer.json.",
-                ) from error
-        except OSError as error:
-            raise CheckpointError(f"can't read {path}: {error.strerror}", READABLE) from error
-    config = parse_config(_small(files["config"], MAX_CONFIG_BYTES))
-    weights = files["safetensors"].path
-    used = check_tensors(config, read_header(weights))
-    if "tokenizer" in files:
-        check_tokenizer(_small(files["tokenizer"], MAX_TOKENIZER_BYTES), config.vocab_size)
-    check_finite(weights, used)
-    return Checkpoint(name, config, files, sum(math.prod(one.shape) for one in used))
-
-
-def _small(file: SourceFile, limit: int) -> bytes:
-    if file.length > limit:
-        raise CheckpointError(
-            f"{file.path} has {file.length:,} bytes; at most {limit:,} are expected",
-            f"Use the {file.path.name} that belongs to the model.",
-        )
-    try:
-        return file.path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"can't read {file.path}: {error.strerror}", READABLE) from error
+def _is_index(path: Path) -> bool:
+    return path.name.endswith((".safetensors.index.json", ".bin.index.json"))

@@ -216,7 +216,7 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
         open_checkpoint(str(tmp_path / "none"))
     file = tmp_path / "file"
     file.write_text("x")
-    with pytest.raises(CheckpointError, match="is not a folder"):
+    with pytest.raises(CheckpointError, match="is no model"):
         open_checkpoint(str(file))
     for name in ("config.json", "model.safetensors"):
         whole = Path(folder(tmp_path / name))
