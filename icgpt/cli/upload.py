@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import click
 
 from icgpt.cli.common import (
@@ -14,6 +17,10 @@ from icgpt.cli.common import (
     say,
 )
 from icgpt.cli.help import Command
+from icgpt.cli.sources import source_options
+
+if TYPE_CHECKING:
+    from icgpt.checkpoint import Checkpoint
 
 
 @click.command(
@@ -21,6 +28,9 @@ from icgpt.cli.help import Command
     examples=[
         "icgpt upload model shakespeare-char",
         "icgpt upload model ./gpt2 --precision int8",
+        "icgpt upload model ckpt.pt",
+        "icgpt upload model weights.pth --model-name gpt2",
+        "icgpt upload model vicgalle/gpt2-open-instruct-v1",
         "icgpt upload uc7oy-…-cai ./gpt2 --network ic --identity me.pem",
     ],
 )
@@ -31,6 +41,7 @@ from icgpt.cli.help import Command
     type=click.Choice(["int8", "int16", "f32"]),
     help="How the canister holds the weights; as config.json says, or f32, when left out.",
 )
+@source_options
 @click.option("--force", is_flag=True, help="Also when the canister runs this very model.")
 @network_option
 @identity_option
@@ -38,6 +49,7 @@ from icgpt.cli.help import Command
 def upload(
     canister: str,
     source: str,
+    open_source: Callable[[str], Checkpoint],
     precision: str | None,
     force: bool,
     network: str | None,
@@ -47,14 +59,15 @@ def upload(
     """Put a model into a canister.
 
     SOURCE is a folder with model.safetensors, config.json and, unless the model is used by token
-    ids alone, tokenizer.json; or the name of a built-in model (shakespeare-char). It is checked
-    before anything is sent. An upload that broke off is gone on with when it is run again.
+    ids alone, tokenizer.json; a .safetensors file; a .pth or .pt file with a state dict, nanoGPT's
+    too; a model's id on the Hugging Face hub (owner/name); or the name of a built-in model
+    (shakespeare-char). It is checked before anything is sent. An upload that broke off is gone on
+    with when it is run again.
     """
-    from icgpt.checkpoint import open_checkpoint
     from icgpt.cli import progress
     from icgpt.upload import upload as put
 
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_source(source)
     say(
         f"{checkpoint.name}: {checkpoint.parameters:,} parameters, {bytes_text(checkpoint.length)}"
         + ("" if "tokenizer" in checkpoint.files else ", no tokenizer")

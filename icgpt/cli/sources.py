@@ -1,0 +1,53 @@
+"""What the commands that read a model share: options that say more of a source than its name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from icgpt.checkpoint import Checkpoint
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def source_options(function: F) -> F:
+    """`--model-name`, `--revision`, `--trust-pickle`; the command gets `open_source`."""
+
+    @functools.wraps(function)
+    def with_source(
+        *arguments: Any,
+        model_name: str | None,
+        revision: str | None,
+        trust_pickle: bool,
+        **options: Any,
+    ) -> Any:
+        def open_source(source: str) -> Checkpoint:
+            from icgpt.checkpoint import open_checkpoint
+
+            return open_checkpoint(source, model_name, revision, trust_pickle)
+
+        return function(*arguments, open_source=open_source, **options)
+
+    for option in (
+        click.option(
+            "--trust-pickle",
+            is_flag=True,
+            help="Let PyTorch unpickle a whole model. That runs code from the file.",
+        ),
+        click.option(
+            "--revision",
+            metavar="NAME",
+            help="Branch, tag or commit of a model of the Hugging Face hub.",
+        ),
+        click.option(
+            "--model-name",
+            metavar="NAME",
+            help="The published model that bare weights are of: gpt2, gpt2-medium, …",
+        ),
+    ):
+        with_source = option(with_source)
+    return with_source  # type: ignore[return-value]
