@@ -129,6 +129,7 @@ def _launch(
         info = _await_answer(folder, process)
     except KeyboardInterrupt:
         process.terminate()
+        process.wait()
         raise
     if info is not None:
         return process, info

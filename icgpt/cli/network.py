@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,8 @@ def start(
         info = running
     elif not background:
         say("The local network runs until Ctrl-C.")
-        info = room.start(folder, port, background=False, sync=sync)
+        with suppress(KeyboardInterrupt):  # while it starts; later it ends by itself
+            room.start(folder, port, background=False, sync=sync)
         return
     else:
         info = room.start(folder, port, sync=sync)
