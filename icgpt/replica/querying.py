@@ -46,11 +46,20 @@ class _Budget:
 
 
 class Queries:
-    """Answers queries; `certificate` gives the proof of a canister's certified data."""
+    """Answers queries; `certificate` gives the proof of a canister's certified data.
 
-    def __init__(self, router: Router, certificate: Callable[[bytes], bytes | None]) -> None:
+    `system` answers what is about the management or a system canister, and gives None for others.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        certificate: Callable[[bytes], bytes | None],
+        system: Callable[[Request], Answer | None],
+    ) -> None:
         self._router = router
         self._certificate = certificate
+        self._system = system
         self._threads = ThreadPoolExecutor(THREADS, "icgpt-query")
         self._apart = ThreadPoolExecutor(1, "icgpt-system-query")
         self._counting = threading.Lock()
@@ -59,9 +68,13 @@ class Queries:
         """Have a query run, or `canister_inspect_message`."""
         return self._threads.submit(self._safely, request, lambda asked: self._answer(kind, asked))
 
-    def ask_apart(self, request: Request, answer: Callable[[Request], Answer]) -> Future[Answer]:
-        """Have a query answered by this function, without waiting for canisters' queries."""
-        return self._apart.submit(self._safely, request, answer)
+    def ask_system(self, request: Request) -> Future[Answer]:
+        """Have the network itself answer a query, without waiting for canisters' queries."""
+        return self._apart.submit(self._safely, request, self._answer_system)
+
+    def _answer_system(self, request: Request) -> Answer:
+        answer = self._system(request)
+        return answer or Answer(reject=rejects.not_found(request.canister_id))
 
     def close(self) -> None:
         """Answer no more; returns when nothing runs."""
@@ -137,6 +150,10 @@ class Queries:
 
     def call(self, caller: bytes, call: OutgoingCall, budget: _Budget, depth: int) -> Answer:
         """Answer a call that a composite query has made."""
+        asked = Request(b"", "query", caller, 0, call.callee, call.method, call.arg)
+        answer = self._system(asked)
+        if answer is not None:
+            return answer
         hosted = self._router.hosted.get(call.callee)
         refusal = self._router.closed(call.callee)
         if refusal is not None or hosted is None:

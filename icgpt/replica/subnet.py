@@ -116,7 +116,7 @@ class Subnet:
         for task in everything.inbox:
             self.router.induct(task, task.payer)
         recover(self.router, self.management)
-        self._queries = Queries(self.router, self._data_certificate)
+        self._queries = Queries(self.router, self._data_certificate, self._system)
         self.save()
 
     def start(self) -> None:
@@ -188,7 +188,7 @@ class Subnet:
         """Have a query run, or `canister_inspect_message`."""
         if request.canister_id != MANAGEMENT and request.canister_id not in self.natives:
             return self._queries.ask(kind, request)
-        return self._queries.ask_apart(request, self._answer)
+        return self._queries.ask_system(request)
 
     def version(self) -> tuple[int, int]:
         """Return a value that changes whenever the state tree does, but for the time in it."""
@@ -367,15 +367,17 @@ class Subnet:
             else:
                 self.router.run_call(task)
 
-    def _answer(self, request: Request) -> Answer:
-        """Answer a query of the management or a system canister, for any thread."""
+    def _system(self, request: Request) -> Answer | None:
+        """Answer a query of the management or a system canister, for any thread; else None."""
         canister, method = request.canister_id, request.method
+        if canister != MANAGEMENT and canister not in self.natives:
+            return None
         with self.router.lock:
             try:
-                if canister in self.natives:
-                    reply = self.natives.query(canister, request.sender, method, request.arg)
-                else:
+                if canister == MANAGEMENT:
                     reply = self.management.query(request.sender, method, request.arg)
+                else:
+                    reply = self.natives.query(canister, request.sender, method, request.arg)
             except RejectError as error:
                 return Answer(reject=error.reject)
         return Answer(reply)

@@ -11,9 +11,11 @@ import pytest
 from replica_kit import Raw, number, wasm
 from test_durability import let_go, management, open_subnet, request
 
+from icgpt.candid import TEXT, decode, encode
 from icgpt.principal import MANAGEMENT
 from icgpt.replica import management_types as types
 from icgpt.replica.management import canister_id
+from icgpt.replica.native import icp_ledger
 
 ASKING = r"""
 (module
@@ -122,6 +124,23 @@ def test_composite_queries_call_other_queries(raw: Raw) -> None:
     # A callback traps: what it did is undone, its cleanup runs, the second call answers.
     assert ask(raw, asking, "ask_twice", target(other, "get")) == (3, b"\1\0\0\0")
     assert raw.status(asking)["query_stats"]["num_calls_total"] == 5
+
+
+def test_composite_queries_ask_the_network_itself(raw: Raw) -> None:
+    asking = raw.new(wasm(ASKING))
+    arg = encode([types.CANISTER], [{"canister_id": asking}])
+    _, reply = ask(raw, asking, "ask", target(MANAGEMENT, "canister_status", arg))
+    (status,) = decode(reply, [types.STATUS])
+    assert status["module_hash"] == raw.status(asking)["module_hash"]
+    _, reply = ask(raw, asking, "ask", target(icp_ledger.ID, "icrc1_symbol", b"DIDL\0\0"))
+    assert decode(reply, [TEXT]) == ["ICP"]
+    # Only what it may see, and queries alone.
+    other = encode([types.CANISTER], [{"canister_id": raw.new()}])
+    code, text = ask(raw, asking, "ask", target(MANAGEMENT, "canister_status", other))
+    assert (code, b"Only the controllers" in text) == (5, True)
+    code, text = ask(raw, asking, "ask", target(MANAGEMENT, "stop_canister", arg))
+    assert (code, b"not found" in text) == (5, True)
+    assert raw.status(asking)["status"] == {"running": None}
 
 
 def test_composite_queries_are_refused_what_is_no_query(raw: Raw) -> None:
