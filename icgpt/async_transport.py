@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from icgpt.errors import UsageError
 from icgpt.steps import Answer, Fault, Outcome, Pause, Request, Step
 from icgpt.transport import (
     CONNECT_SECONDS,
-    CONNECTIONS,
     MAX_ANSWER_BYTES,
     TOO_LARGE,
     by_proxy,
@@ -25,6 +25,8 @@ from icgpt.transport import (
 if TYPE_CHECKING:
     import aiohttp
 
+_CONNECTIONS: Final = 100  # a call that the network holds open takes one for ten seconds
+
 
 class AsyncTransport:
     """HTTP to one network, for one event loop."""
@@ -32,6 +34,7 @@ class AsyncTransport:
     def __init__(self, url: str) -> None:
         self.url = url
         self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def perform(self, step: Step) -> Outcome:
         """Does what a step says."""
@@ -45,17 +48,26 @@ class AsyncTransport:
                 if step.fresh:
                     async with self._new_session() as session:
                         return await self._once(session, step)
-                if self._session is None:
-                    self._session = self._new_session()
-                return await self._once(self._session, step)
+                return await self._once(self._kept_session(), step)
         except (aiohttp.ClientError, OSError) as error:
             return _fault(error)
+
+    def _kept_session(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        if self._session is None:
+            self._session, self._loop = self._new_session(), loop
+        if self._loop is not loop:
+            raise UsageError(
+                "an AsyncAgent was used in two event loops",
+                "Make one within each asyncio.run, with `async with`.",
+            )
+        return self._session
 
     def _new_session(self) -> aiohttp.ClientSession:
         import aiohttp
 
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=_trusted(self.url)),
+            connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=_trusted(self.url)),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=by_proxy(self.url),

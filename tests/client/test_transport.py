@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from fake_network import CANISTER, ROOT, FakeNetwork
 
 from icgpt import methods, protocol
 from icgpt.agent import Agent, AsyncAgent
 from icgpt.client import AsyncModelCanister, ModelCanister
+from icgpt.errors import UsageError
 from icgpt.steps import Answer, Awaiting, Blocking, Fault, Pause, Request, run
 from icgpt.transport import Transport, seconds_to_wait
 
@@ -99,3 +103,45 @@ def test_every_method_of_the_canister_is_there() -> None:
     }
     signature = inspect.signature(ModelCanister.tokenize)
     assert str(signature) == "(self, text: 'str') -> 'Encoding'"
+
+
+def test_an_awaited_agent_belongs_to_one_loop() -> None:
+    with FakeNetwork() as network:
+        one = AsyncAgent(network.url, ROOT.key)
+        loop = asyncio.new_event_loop()
+        try:
+            assert loop.run_until_complete(one.query(CANISTER, "echo", b"1")) == b"1"
+            with pytest.raises(UsageError, match="two event loops"):
+                asyncio.run(one.query(CANISTER, "echo", b"1"))
+            assert loop.run_until_complete(one.query(CANISTER, "echo", b"2")) == b"2"
+        finally:
+            loop.run_until_complete(one.close())
+            loop.close()
+
+
+def test_many_calls_at_once() -> None:
+    """More of them than there are connections, and each gets its own answer."""
+
+    async def ask(url: str) -> list[bytes]:
+        async with AsyncAgent(url, ROOT.key) as one:
+            calls = (one.update(CANISTER, "echo", b"%d" % number) for number in range(150))
+            return await asyncio.gather(*calls)
+
+    with FakeNetwork() as network:
+        answers = asyncio.run(ask(network.url))
+        assert answers == [b"%d" % number for number in range(150)]
+        assert len(network.done) == 150
+
+
+def test_threads_share_an_agent() -> None:
+    with (
+        FakeNetwork() as network,
+        Agent(network.url, ROOT.key) as one,
+        ThreadPoolExecutor(8) as pool,
+    ):
+
+        def ask(number: int) -> bytes:
+            call = one.query if number % 2 else one.update
+            return call(CANISTER, "echo", b"%d" % number)
+
+        assert list(pool.map(ask, range(80))) == [b"%d" % number for number in range(80)]
