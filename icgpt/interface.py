@@ -44,7 +44,25 @@ def _result(ok: Type) -> Type:
 TOKEN_IDS: Final = Vec(NAT32)
 FILE_INFO: Final = Record({"length": NAT64, "sha256": BLOB})
 FILE_STATE: Final = Record({"staged": Opt(FILE_INFO), "stored": BOOL, "live": Opt(FILE_INFO)})
-FILES: Final = Record({"safetensors": FILE_STATE, "config": FILE_STATE, "tokenizer": FILE_STATE})
+FILES: Final = Record(
+    {
+        "safetensors": FILE_STATE,
+        "config": FILE_STATE,
+        "tokenizer": FILE_STATE,
+        "packed": Opt(FILE_STATE),
+    }
+)
+FILE_KIND: Final = Variant({"safetensors": NULL, "config": NULL, "tokenizer": NULL, "packed": NULL})
+ARRIVED: Final = Record(
+    {
+        "length": NAT64,
+        "sha256": BLOB,
+        "arrived": NAT64,
+        "missing": Vec(Record({"start": NAT64, "end": NAT64})),
+        "hashed": FILE_INFO,
+        "committed": BOOL,
+    }
+)
 TEMPLATE: Final = Record({"prefix": TOKEN_IDS, "suffix": TOKEN_IDS, "stop": TOKEN_IDS})
 SETUP: Final = Variant(
     {"empty": NULL, "setting_up": Record({"done": NAT64, "total": NAT64}), "ready": NULL}
@@ -185,6 +203,11 @@ METHODS: Final[dict[str, Method]] = {
     # Our own.
     "files": Method((), (FILES,), query=True),
     "model_info": Method((), (MODEL_INFO,), query=True),
+    "begin": Method((FILE_KIND, NAT64, BLOB), (_result(ARRIVED),)),
+    "write": Method((FILE_KIND, NAT64, BLOB), (_result(FILE_INFO),)),
+    "missing": Method((FILE_KIND,), (Opt(ARRIVED),), query=True),
+    "commit": Method((FILE_KIND, BLOB), (_result(FILE_INFO),)),
+    "discard": Method((FILE_KIND,), (EMPTY_RESULT,)),
     "complete": Method((PROMPT, OPTIONS), (_result(COMPLETION),)),
     "complete_query": Method((PROMPT, OPTIONS), (_result(PROGRESS),), query=True),
     "submit": Method((PROMPT, OPTIONS), (_result(BLOB),)),

@@ -18,6 +18,7 @@ from icgpt.protocol import Caller
 from icgpt.receipts import Receipt, verify
 from icgpt.results import (
     Access,
+    Arrived,
     Completion,
     Encoding,
     FileInfo,
@@ -156,10 +157,9 @@ def info(canister: Handle) -> Steps[ModelInfo]:
 
 
 def files(canister: Handle) -> Steps[dict[str, FileState]]:
-    """What has arrived of each of the three files."""
-    return {
-        name: FileState.from_candid(v) for name, v in (yield from call(canister, "files")).items()
-    }
+    """What has arrived of each of the files."""
+    found = yield from call(canister, "files")
+    return {name: FileState.from_candid(v) for name, v in found.items() if v is not None}
 
 
 def length(canister: Handle, file: str) -> Steps[int]:
@@ -191,6 +191,38 @@ def load(canister: Handle, file: str) -> Steps[FileInfo]:
     return FileInfo.from_candid(
         (yield from call(canister, f"load_{_file(file)}_bytes_from_stable"))
     )
+
+
+def begin(canister: Handle, file: str, length: int, sha256: bytes) -> Steps[Arrived]:
+    """Begins the upload of a file, or goes on with the very same one.
+
+    `file` is one of the three, or "packed": weights as `icgpt.engine.pack` makes them.
+    """
+    return Arrived.from_candid((yield from checked(canister, "begin", _kind(file), length, sha256)))
+
+
+def write(canister: Handle, file: str, offset: int, data: bytes) -> Steps[FileInfo]:
+    """Sends a chunk of a file that was begun; answers what the canister has hashed of it.
+
+    Chunks may come in any order, and more than once.
+    """
+    return FileInfo.from_candid((yield from checked(canister, "write", _kind(file), offset, data)))
+
+
+def missing(canister: Handle, file: str) -> Steps[Arrived | None]:
+    """What has arrived of a file that was begun; None when none was."""
+    found = yield from call(canister, "missing", _kind(file))
+    return None if found is None else Arrived.from_candid(found)
+
+
+def commit(canister: Handle, file: str, sha256: bytes) -> Steps[FileInfo]:
+    """Ends the upload of a file of which nothing is missing."""
+    return FileInfo.from_candid((yield from checked(canister, "commit", _kind(file), sha256)))
+
+
+def discard(canister: Handle, file: str) -> Steps[None]:
+    """Drops the upload of a file. What runs stays."""
+    yield from checked(canister, "discard", _kind(file))
 
 
 def setup_model(
@@ -348,6 +380,10 @@ def _file(name: str) -> str:
     if name not in ("safetensors", "config", "tokenizer"):
         raise UsageError(f"there is no file '{name}'", "Files: safetensors, config, tokenizer")
     return name
+
+
+def _kind(name: str) -> dict[str, None]:
+    return {name if name == "packed" else _file(name): None}
 
 
 def _ok(result: Any) -> Any:

@@ -59,6 +59,33 @@ class FileState:
 
 
 @dataclass(frozen=True)
+class Arrived:
+    """An upload that was begun: what it is to be, and what has arrived of it."""
+
+    length: int
+    sha256: bytes
+    arrived: int
+    """How many bytes have arrived."""
+    missing: list[tuple[int, int]]
+    """Where what has not arrived begins, and where it ends; in order."""
+    hashed: FileInfo
+    """What is hashed, from the first byte on."""
+    committed: bool
+
+    @classmethod
+    def from_candid(cls, value: dict[str, Any]) -> Arrived:
+        """From the `Upload` of the interface."""
+        return cls(
+            value["length"],
+            value["sha256"],
+            value["arrived"],
+            [(one["start"], one["end"]) for one in value["missing"]],
+            FileInfo.from_candid(value["hashed"]),
+            value["committed"],
+        )
+
+
+@dataclass(frozen=True)
 class Template:
     """Token ids put round a prompt, and those that end an answer."""
 

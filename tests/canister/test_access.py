@@ -36,6 +36,10 @@ def test_the_installer_is_the_first_manager(canister: ModelCanister, identity: I
         lambda c: c.clear("safetensors"),
         lambda c: c.store("safetensors"),
         lambda c: c.load("tokenizer"),
+        lambda c: c.begin("packed", 1, bytes(32)),
+        lambda c: c.write("packed", 0, b"x"),
+        lambda c: c.commit("packed", bytes(32)),
+        lambda c: c.discard("config"),
         lambda c: c.setup_model(),
         lambda c: c.setup_tokenizer(),
         lambda c: c.set_public(True),
@@ -51,6 +55,16 @@ def test_strangers_change_nothing(stranger: ModelCanister, call: object) -> None
     with pytest.raises(RefusedError, match="not a manager"):
         call(stranger)  # type: ignore[operator]
     assert (stranger.access(), stranger.files()) == before
+
+
+def test_anyone_may_ask_what_is_missing(
+    stranger: ModelCanister, canister: ModelCanister
+) -> None:
+    assert stranger.missing("config") is None
+    canister.begin("config", 5, bytes(32))
+    found = stranger.missing("config")
+    assert found is not None
+    assert found.missing == [(0, 5)]
 
 
 def test_anonymous_callers_are_strangers(local: NetworkInfo, canister: ModelCanister) -> None:

@@ -88,6 +88,9 @@ def test_the_model_and_its_files(shakespeare: ModelCanister) -> None:
     assert info.architecture is not None
     assert info.architecture.vocab_size == 65
     files = shakespeare.files()
+    packed = files.pop("packed").live
+    assert packed is not None
+    assert packed.sha256 == info.layout_sha256
     assert {name: one.live.sha256 for name, one in files.items() if one.live} == info.source_sha256
     for name, one in files.items():
         assert one.live is not None

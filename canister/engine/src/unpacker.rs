@@ -66,19 +66,12 @@ impl Unpacker {
     }
 
     /// Distrusts the weights too: numbers must be finite, and sums may not overflow. What a `Packer`
-    /// wrote and nobody could change needs no such look. Only blocks that are in memory are looked
-    /// at, so it must be all of them.
-    ///
-    /// # Errors
-    /// [`PackedError::TooLarge`].
-    pub fn distrusting(mut self) -> Result<Unpacker, PackedError> {
-        if self.read < self.config.n_layer {
-            let bytes = self.format.sections().map(|section| section.bytes).sum();
-            let most = self.memory;
-            return Err(PackedError::TooLarge { bytes, most });
-        }
+    /// wrote and nobody could change needs no such look. Blocks that are not to be in memory are read
+    /// for it one part at a time.
+    #[must_use]
+    pub fn distrusting(mut self) -> Unpacker {
         self.foreign = true;
-        Ok(self)
+        self
     }
 
     /// Bytes of weights that will be in memory.
@@ -94,13 +87,16 @@ impl Unpacker {
     /// [`PackedError::OutOfMemory`], or [`PackedError::Weights`] where they are distrusted.
     pub fn step(&mut self, may_continue: &mut dyn FnMut(u64) -> bool) -> Result<bool, PackedError> {
         while let Some((part, sections)) = self.format.parts.get(self.part) {
-            if part.layer.is_some_and(|layer| layer >= self.read) {
+            let later = part.layer.is_some_and(|layer| layer >= self.read);
+            if later && !self.foreign {
                 self.part += 1;
                 continue;
             }
             let Some(section) = sections.get(self.arrays.len()) else {
                 let arrays = std::mem::take(&mut self.arrays);
-                self.packed.push((self.part, arrays));
+                if !later {
+                    self.packed.push((self.part, arrays));
+                }
                 self.part += 1;
                 continue;
             };

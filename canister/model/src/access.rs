@@ -9,7 +9,11 @@ use crate::storage;
 use crate::types::Access;
 
 /// Methods that need a manager. Their ingress is turned away before it costs the canister cycles.
-const MANAGER_METHODS: [&str; 20] = [
+const MANAGER_METHODS: [&str; 24] = [
+    "begin",
+    "write",
+    "commit",
+    "discard",
     "add_authorized_principal",
     "append_config_bytes",
     "append_safetensors_bytes",

@@ -26,6 +26,28 @@ pub enum Error {
     NotStored(Kind),
     /// The upload is finished; it takes no more bytes until it is cleared.
     AlreadyStored(Kind),
+    /// It was begun by `begin`, so `commit` is what ends it.
+    Begun(Kind),
+    /// No upload of chunks was begun.
+    NotBegun(Kind),
+    /// A SHA-256 has 32 bytes.
+    Sha256,
+    /// A file has at least a byte.
+    Empty(Kind),
+    /// A chunk of nothing, or beyond the length that was begun with.
+    OutOfFile(Kind, u64),
+    /// A chunk that is there already, with other bytes.
+    OtherBytes(Kind, u64),
+    /// A chunk of which a part is there already.
+    Overlap(Kind, u64),
+    /// Too many holes between the chunks.
+    TooScattered(Kind),
+    /// So many bytes have not arrived.
+    Missing(Kind, u64),
+    /// The upload was begun with another SHA-256.
+    OtherUpload(Kind),
+    /// All has arrived, and is not what was said.
+    WrongHash(Kind),
     /// Files can't change while `setup_model` reads them.
     SettingUp,
     /// `config.json` is not usable.
@@ -42,6 +64,10 @@ pub enum Error {
     Packed(PackedError),
     /// The stored weights are packed in another layout, and too large to be packed again in passing.
     NeedsSetUp,
+    /// The same, and the checkpoint was never here.
+    NeedsUpload,
+    /// The live weights were uploaded packed, in this precision.
+    NoCheckpoint(String),
     /// The model must make way for a large one, but generations run on it.
     ModelInUse,
     /// More heap than a canister can spare for weights.
@@ -133,6 +159,43 @@ impl fmt::Display for Error {
                 f,
                 "the {kind} upload is finished: call clear_{kind}_bytes to begin another"
             ),
+            Self::Begun(kind) => write!(
+                f,
+                "the {kind} upload was begun with begin: end it with commit, or drop it with discard"
+            ),
+            Self::NotBegun(kind) => write!(f, "no {kind} upload is under way: call begin first"),
+            Self::Sha256 => f.write_str("a SHA-256 has 32 bytes"),
+            Self::Empty(kind) => write!(f, "a {kind} file has at least a byte"),
+            Self::OutOfFile(kind, length) => write!(
+                f,
+                "a chunk of the {kind} upload has at least a byte and lies within its {length} bytes"
+            ),
+            Self::OtherBytes(kind, offset) => write!(
+                f,
+                "the {kind} chunk at {offset} has arrived before, with other bytes: call discard, \
+                 then begin the upload again"
+            ),
+            Self::Overlap(kind, offset) => write!(
+                f,
+                "a part of the {kind} chunk at {offset} has arrived already: send what missing tells"
+            ),
+            Self::TooScattered(kind) => write!(
+                f,
+                "the {kind} upload has too many holes: send what missing tells first"
+            ),
+            Self::Missing(kind, bytes) => write!(
+                f,
+                "{bytes} bytes of the {kind} upload have not arrived: send what missing tells"
+            ),
+            Self::OtherUpload(kind) => write!(
+                f,
+                "the {kind} upload was begun with another SHA-256: someone else may be uploading"
+            ),
+            Self::WrongHash(kind) => write!(
+                f,
+                "the {kind} upload has not the SHA-256 that it was begun with, and was dropped: \
+                 begin it again"
+            ),
             Self::SettingUp => {
                 write!(
                     f,
@@ -149,6 +212,16 @@ impl fmt::Display for Error {
                 f,
                 "the weights are packed in the layout of another version: call setup_model to pack \
                  them again"
+            ),
+            Self::NeedsUpload => write!(
+                f,
+                "the weights were uploaded packed in the layout of another version: upload the model \
+                 again"
+            ),
+            Self::NoCheckpoint(precision) => write!(
+                f,
+                "the weights were uploaded packed, in {precision}: for another precision upload the \
+                 model again"
             ),
             Self::ModelInUse => write!(
                 f,

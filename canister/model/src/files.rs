@@ -1,40 +1,50 @@
-//! The three files of a model: staged by appends, sealed by `store`, live once a set-up used them.
+//! The files of a model: staged by appends and sealed by `store`, or by chunks and `commit` (see
+//! `arrivals`); live once a set-up used them.
 //!
 //! An upload never touches the live file: it goes to the kind's other region, and a successful
-//! set-up makes that one the live one.
+//! set-up makes that one the live one. Weights come as a checkpoint or packed already: an upload of
+//! the one drops an upload of the other, so that it is never in doubt which a set-up takes.
 
 use std::fmt;
 use std::mem::MaybeUninit;
 
+use candid::CandidType;
 use ic_stable_structures::Memory;
 use icgpt_engine::Source;
+use serde::Deserialize;
 use serde_bytes::ByteBuf;
 use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
-use crate::storage::{self, Live, Region, Slot, Staged};
+use crate::storage::{self, Live, Meta, Region, Slot, Staged};
 use crate::types::{FileInfo, FileState};
 
 /// A page of stable memory.
 pub const PAGE: u64 = 65_536;
 
-/// A kind of file; the discriminant is its place in the stable record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A kind of file; the discriminant is its place in the stable record and among the regions.
+#[derive(CandidType, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Weights.
+    #[serde(rename = "safetensors")]
     Safetensors = 0,
     /// Sizes and settings.
+    #[serde(rename = "config")]
     Config = 1,
     /// Vocabulary.
+    #[serde(rename = "tokenizer")]
     Tokenizer = 2,
+    /// Weights as the kernels want them.
+    #[serde(rename = "packed")]
+    Packed = 3,
 }
 
 impl Kind {
     /// Largest file of the kind, in bytes.
-    const fn limit(self) -> u64 {
+    pub const fn limit(self) -> u64 {
         match self {
-            Self::Safetensors => 16 << 30,
+            Self::Safetensors | Self::Packed => 16 << 30,
             Self::Config => 1 << 20,
             Self::Tokenizer => 32 << 20,
         }
@@ -48,11 +58,13 @@ impl fmt::Display for Kind {
             Self::Safetensors => "safetensors",
             Self::Config => "config",
             Self::Tokenizer => "tokenizer",
+            Self::Packed => "packed",
         })
     }
 }
 
 /// A file in a region of stable memory.
+#[derive(Clone)]
 pub struct StableFile {
     region: Region,
     length: u64,
@@ -91,8 +103,9 @@ impl StableFile {
     }
 }
 
-fn hasher(staged: &Staged) -> Sha256 {
-    // The bytes were written by `append`; a state that does not parse can't occur, and an empty
+/// The running SHA-256 of an upload.
+pub fn hasher(staged: &Staged) -> Sha256 {
+    // The bytes were written by this module; a state that does not parse can't occur, and an empty
     // one would only make the client's comparison fail.
     staged
         .hasher
@@ -103,41 +116,66 @@ fn hasher(staged: &Staged) -> Sha256 {
         .unwrap_or_default()
 }
 
-fn staged_info(staged: &Staged) -> FileInfo {
+/// How much of an upload is hashed, and its SHA-256.
+pub fn staged_info(staged: &Staged) -> FileInfo {
     FileInfo {
         length: staged.length,
         sha256: ByteBuf::from(hasher(staged).finalize().to_vec()),
     }
 }
 
-fn fresh() -> Staged {
+/// An empty upload.
+pub fn fresh() -> Staged {
     Staged {
         length: 0,
         hasher: ByteBuf::from(Sha256::new().serialize().to_vec()),
         stored: false,
+        begun: None,
     }
+}
+
+/// Lets an upload of weights take the place of one in the other form.
+pub fn make_way(meta: &mut Meta, kind: Kind) {
+    match kind {
+        Kind::Safetensors => meta.slot_mut(Kind::Packed).staged = None,
+        Kind::Packed => meta.slot_mut(Kind::Safetensors).staged = None,
+        Kind::Config | Kind::Tokenizer => {}
+    }
+}
+
+/// Makes a region as long as it must be.
+///
+/// # Errors
+/// [`Error::OutOfStableMemory`].
+pub fn grow(region: &Region, length: u64) -> Result<(), Error> {
+    let (pages, there) = (length.div_ceil(PAGE), region.size());
+    if pages > there && region.grow(pages - there) < 0 {
+        return Err(Error::OutOfStableMemory);
+    }
+    Ok(())
 }
 
 /// Adds bytes to the upload under way, or begins one.
 ///
 /// # Errors
-/// [`Error::AlreadyStored`], [`Error::TooLarge`], [`Error::OutOfStableMemory`]; nothing is changed.
+/// [`Error::AlreadyStored`], [`Error::Begun`], [`Error::TooLarge`], [`Error::OutOfStableMemory`];
+/// nothing is changed.
 pub fn append(kind: Kind, bytes: &[u8]) -> Result<FileInfo, Error> {
     storage::with(|storage| {
-        let slot = &storage.meta().slots[kind as usize];
+        let slot = storage.meta().slot(kind);
         let mut staged = slot.staged.clone().unwrap_or_else(fresh);
         if staged.stored {
             return Err(Error::AlreadyStored(kind));
+        }
+        if staged.begun.is_some() {
+            return Err(Error::Begun(kind));
         }
         let end = staged.length + bytes.len() as u64;
         if end > kind.limit() {
             return Err(Error::TooLarge(kind, kind.limit()));
         }
-        let region = storage.region(kind as usize, 1 - slot.live_region);
-        let pages = end.div_ceil(PAGE);
-        if pages > region.size() && region.grow(pages - region.size()) < 0 {
-            return Err(Error::OutOfStableMemory);
-        }
+        let region = storage.region(kind, 1 - slot.live_region);
+        grow(&region, end)?;
         region.write(staged.length, bytes);
 
         let mut hasher = hasher(&staged);
@@ -145,7 +183,10 @@ pub fn append(kind: Kind, bytes: &[u8]) -> Result<FileInfo, Error> {
         staged.length = end;
         staged.hasher = ByteBuf::from(hasher.serialize().to_vec());
         let info = staged_info(&staged);
-        storage.update(|meta| meta.slots[kind as usize].staged = Some(staged));
+        storage.update(|meta| {
+            make_way(meta, kind);
+            meta.slot_mut(kind).staged = Some(staged);
+        });
         Ok(info)
     })
 }
@@ -153,14 +194,14 @@ pub fn append(kind: Kind, bytes: &[u8]) -> Result<FileInfo, Error> {
 /// Drops the upload under way and begins an empty one. The live file stays.
 pub fn clear(kind: Kind) {
     storage::with(|storage| {
-        storage.update(|meta| meta.slots[kind as usize].staged = Some(fresh()));
+        storage.update(|meta| meta.slot_mut(kind).staged = Some(fresh()));
     });
 }
 
 /// Length of the upload under way, or of the live file when there is none.
 pub fn length(kind: Kind) -> u64 {
     storage::with(|storage| {
-        let slot = &storage.meta().slots[kind as usize];
+        let slot = storage.meta().slot(kind);
         match (&slot.staged, &slot.live) {
             (Some(staged), _) => staged.length,
             (None, Some(live)) => live.length,
@@ -172,17 +213,20 @@ pub fn length(kind: Kind) -> u64 {
 /// Marks the upload as complete.
 ///
 /// # Errors
-/// [`Error::NothingUploaded`] when it is empty.
+/// [`Error::NothingUploaded`] when it is empty, [`Error::Begun`] when it was begun by `begin`.
 pub fn store(kind: Kind) -> Result<FileInfo, Error> {
     storage::with(|storage| {
-        let slot = &storage.meta().slots[kind as usize];
+        let slot = storage.meta().slot(kind);
         let mut staged = slot.staged.clone().ok_or(Error::NothingUploaded(kind))?;
+        if staged.begun.is_some() && !staged.stored {
+            return Err(Error::Begun(kind));
+        }
         if staged.length == 0 {
             return Err(Error::NothingUploaded(kind));
         }
         staged.stored = true;
         let info = staged_info(&staged);
-        storage.update(|meta| meta.slots[kind as usize].staged = Some(staged));
+        storage.update(|meta| meta.slot_mut(kind).staged = Some(staged));
         Ok(info)
     })
 }
@@ -190,11 +234,22 @@ pub fn store(kind: Kind) -> Result<FileInfo, Error> {
 /// The stored upload, or the live file when nothing is being uploaded.
 ///
 /// # Errors
-/// [`Error::NothingUploaded`], or [`Error::NotStored`] for a kind that has a `store` method.
+/// [`Error::NothingUploaded`], [`Error::Begun`] for an upload that is not committed, or
+/// [`Error::NotStored`] for a kind that has a `store` method.
 pub fn candidate(kind: Kind) -> Result<(StableFile, FileInfo), Error> {
     storage::with(|storage| {
-        let slot = &storage.meta().slots[kind as usize];
+        let slot = storage.meta().slot(kind);
         let (which, length, info) = match (&slot.staged, &slot.live) {
+            (
+                Some(Staged {
+                    begun: Some(_),
+                    stored: false,
+                    ..
+                }),
+                _,
+            ) => {
+                return Err(Error::Begun(kind));
+            }
             (Some(staged), _) if staged.length == 0 => return Err(Error::NothingUploaded(kind)),
             // A config has no store method in the seed's interface: appended is enough.
             (Some(staged), _) if staged.stored || kind == Kind::Config => {
@@ -204,7 +259,7 @@ pub fn candidate(kind: Kind) -> Result<(StableFile, FileInfo), Error> {
             (None, Some(live)) => (slot.live_region, live.length, live_info(live)),
             (None, None) => return Err(Error::NothingUploaded(kind)),
         };
-        let region = storage.region(kind as usize, which);
+        let region = storage.region(kind, which);
         Ok((StableFile { region, length }, info))
     })
 }
@@ -212,20 +267,18 @@ pub fn candidate(kind: Kind) -> Result<(StableFile, FileInfo), Error> {
 /// Whether a non-empty upload of the kind waits for its set-up.
 pub fn is_staged(kind: Kind) -> bool {
     storage::with(|storage| {
-        storage.meta().slots[kind as usize]
-            .staged
-            .as_ref()
-            .is_some_and(|s| s.length > 0)
+        let staged = storage.meta().slot(kind).staged.as_ref();
+        staged.is_some_and(|staged| staged.length > 0 || staged.begun.is_some())
     })
 }
 
 /// The file in use.
 pub fn live(kind: Kind) -> Option<StableFile> {
     storage::with(|storage| {
-        let slot = &storage.meta().slots[kind as usize];
+        let slot = storage.meta().slot(kind);
         let length = slot.live.as_ref()?.length;
         Some(StableFile {
-            region: storage.region(kind as usize, slot.live_region),
+            region: storage.region(kind, slot.live_region),
             length,
         })
     })
@@ -236,7 +289,7 @@ pub fn promote(kinds: &[Kind]) {
     storage::with(|storage| {
         storage.update(|meta| {
             for &kind in kinds {
-                let slot = &mut meta.slots[kind as usize];
+                let slot = meta.slot_mut(kind);
                 if let Some(staged) = slot.staged.take() {
                     let info = staged_info(&staged);
                     slot.live = Some(Live {
@@ -252,7 +305,7 @@ pub fn promote(kinds: &[Kind]) {
 
 /// Forgets the live file of a kind.
 pub fn retire(kind: Kind) {
-    storage::with(|storage| storage.update(|meta| meta.slots[kind as usize].live = None));
+    storage::with(|storage| storage.update(|meta| meta.slot_mut(kind).live = None));
 }
 
 fn live_info(live: &Live) -> FileInfo {
@@ -265,7 +318,7 @@ fn live_info(live: &Live) -> FileInfo {
 /// What `files` shows of one kind.
 pub fn state(kind: Kind) -> FileState {
     storage::with(|storage| {
-        let Slot { live, staged, .. } = &storage.meta().slots[kind as usize];
+        let Slot { live, staged, .. } = storage.meta().slot(kind);
         FileState {
             staged: staged.as_ref().map(staged_info),
             stored: staged.as_ref().is_some_and(|s| s.stored),

@@ -1,12 +1,13 @@
 //! The model canister: a GPT on the Internet Computer.
 //!
 //! A thin shell over [`icgpt_engine`], which does the arithmetic. Data flows one way:
-//! [`seed`] takes uploaded bytes, [`files`] keeps them in [`storage`], [`serving`] packs and loads
+//! [`seed`] and [`upload`] take uploaded bytes, [`files`] keeps them in [`storage`], [`serving`] packs and loads
 //! the model, [`jobs`] generates with it in [`slices`] of messages and has the answers [`certified`]. [`access`]
 //! says who may call what, [`quotas`] how much of it.
 
 mod access;
 mod answer;
+mod arrivals;
 mod certified;
 mod error;
 mod files;
@@ -16,12 +17,14 @@ mod own;
 mod packed;
 mod quotas;
 mod random;
+mod ranges;
 mod reply;
 mod seed;
 mod serving;
 mod slices;
 mod storage;
 mod types;
+mod upload;
 
 /// The interface, in the module itself, so that every deployment tool and client finds it there.
 #[cfg(target_arch = "wasm32")]

@@ -29,6 +29,7 @@ fn files() -> Files {
         safetensors: files::state(Kind::Safetensors),
         config: files::state(Kind::Config),
         tokenizer: files::state(Kind::Tokenizer),
+        packed: Some(files::state(Kind::Packed)),
     }
 }
 

@@ -1,12 +1,12 @@
 //! The packed weights in stable memory: two regions, one with those of the model that answers, the
-//! other for a set-up to write.
+//! other for a set-up to write, or an upload (which `files` and `arrivals` see to).
 
 use ic_stable_structures::Memory;
 use icgpt_engine::Sink;
 use serde_bytes::ByteBuf;
 
 use crate::error::Error;
-use crate::files::{PAGE, StableFile};
+use crate::files::{self, Kind, PAGE, StableFile};
 use crate::storage::{self, Live, Region};
 
 /// Appends to the region that is not live.
@@ -27,18 +27,12 @@ impl Sink for Writer {
     }
 }
 
-fn live_region() -> u8 {
+/// The region that is not live.
+fn free_region() -> Region {
     storage::with(|storage| {
-        storage
-            .meta()
-            .packed
-            .as_ref()
-            .map_or(0, |slot| slot.live_region)
+        let live = storage.meta().slot(Kind::Packed).live_region;
+        storage.region(Kind::Packed, 1 - live)
     })
-}
-
-fn region(which: u8) -> Region {
-    storage::with(|storage| storage.packed_region(which))
 }
 
 /// Makes room for a packed file beside the live one.
@@ -46,37 +40,25 @@ fn region(which: u8) -> Region {
 /// # Errors
 /// [`Error::OutOfStableMemory`].
 pub fn writer(length: u64) -> Result<Writer, Error> {
-    let region = region(1 - live_region());
-    let (pages, there) = (length.div_ceil(PAGE), region.size());
-    if pages > there && region.grow(pages - there) < 0 {
-        return Err(Error::OutOfStableMemory);
-    }
+    let region = free_region();
+    files::grow(&region, length)?;
     Ok(Writer { region, at: 0 })
 }
 
 /// What a [`Writer`] wrote.
 pub fn written(length: u64) -> StableFile {
-    StableFile::new(region(1 - live_region()), length)
+    StableFile::new(free_region(), length)
 }
 
 /// The packed weights of the model that answers.
 pub fn live() -> Option<StableFile> {
-    let length = storage::with(|storage| {
-        storage
-            .meta()
-            .packed
-            .as_ref()?
-            .live
-            .as_ref()
-            .map(|l| l.length)
-    })?;
-    Some(StableFile::new(region(live_region()), length))
+    files::live(Kind::Packed)
 }
 
 /// Their SHA-256.
 pub fn sha256() -> Option<ByteBuf> {
     storage::with(|storage| {
-        let live = storage.meta().packed.as_ref()?.live.as_ref();
+        let live = storage.meta().slot(Kind::Packed).live.as_ref();
         live.map(|live| live.sha256.clone())
     })
 }
@@ -89,7 +71,7 @@ pub fn promote(length: u64, sha256: [u8; 32]) {
     };
     storage::with(|storage| {
         storage.update(|meta| {
-            let slot = meta.packed.get_or_insert_default();
+            let slot = meta.slot_mut(Kind::Packed);
             slot.live_region = 1 - slot.live_region;
             slot.live = Some(live);
         });

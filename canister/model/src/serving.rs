@@ -1,12 +1,12 @@
-//! The model that answers: packed from the uploaded files, across messages where it must, and loaded
-//! from the packed weights, after an upgrade too.
+//! The model that answers: packed from the uploaded files, across messages where it must, or uploaded
+//! packed; and loaded from the packed weights, after an upgrade too.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use ic_cdk::api::instruction_counter;
 use icgpt_engine::{
-    Checkpoint, Config, Hashing, Model, PackedError, Packer, Precision, Tokenizer, Unpacker,
+    Checkpoint, Config, Hashing, Model, PackedError, Packer, Precision, Source, Tokenizer, Unpacker,
 };
 
 use crate::certified;
@@ -40,13 +40,16 @@ thread_local! {
 /// The model that answers.
 ///
 /// # Errors
-/// [`Error::NoModel`], [`Error::NeedsSetUp`], or [`Error::SettingUp`] where two models do not fit
-/// and the one before has made way.
+/// [`Error::NoModel`], [`Error::NeedsSetUp`], [`Error::NeedsUpload`], or [`Error::SettingUp`] where
+/// two models do not fit and the one before has made way.
 pub fn model() -> Result<Rc<Model>, Error> {
     MODEL.with_borrow(|model| match model {
         Some(model) => Ok(model.clone()),
         None if PROGRESS.get().is_some() => Err(Error::SettingUp),
-        None if NEEDS_SET_UP.get() => Err(Error::NeedsSetUp),
+        None if NEEDS_SET_UP.get() && files::live(Kind::Safetensors).is_some() => {
+            Err(Error::NeedsSetUp)
+        }
+        None if NEEDS_SET_UP.get() => Err(Error::NeedsUpload),
         None => Err(Error::NoModel),
     })
 }
@@ -109,6 +112,40 @@ async fn pack(
         }
         PROGRESS.set(Some((packer.done(), packer.total())));
         next_message().await?;
+    }
+}
+
+/// What a set-up makes the model of.
+enum Weights {
+    /// A checkpoint, to be packed.
+    Checkpoint(StableFile),
+    /// Packed weights that were uploaded; nobody has looked at them yet.
+    Uploaded(StableFile),
+    /// Those of the model that answers, whose checkpoint was never here.
+    Live(StableFile),
+}
+
+fn weights() -> Result<Weights, Error> {
+    if files::is_staged(Kind::Packed) {
+        let (file, _) = files::candidate(Kind::Packed)?;
+        return Ok(Weights::Uploaded(file));
+    }
+    match files::candidate(Kind::Safetensors) {
+        Ok((file, _)) => Ok(Weights::Checkpoint(file)),
+        Err(Error::NothingUploaded(kind)) if files::live(kind).is_none() => packed::live()
+            .map(Weights::Live)
+            .ok_or(Error::NothingUploaded(kind)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses what can't be had without the checkpoint: the live packed weights in another precision.
+fn keep_precision() -> Result<(), Error> {
+    let chosen = storage::with(|storage| storage.meta().next_precision.clone());
+    let live = live_precision()?.to_string();
+    match chosen {
+        Some(chosen) if chosen != live => Err(Error::NoCheckpoint(live)),
+        _ => Ok(()),
     }
 }
 
@@ -235,13 +272,28 @@ pub async fn set_up_model() -> Result<(), Error> {
     let config = Config::from_json(&config.bytes())?;
     let vocab_size = config.vocab_size;
     let tokenizer = staged_tokenizer(vocab_size)?;
-    let new_weights = files::is_staged(Kind::Safetensors);
-    let (weights, _) = files::candidate(Kind::Safetensors)?;
-    let precision = next_precision(&config)?;
+    let new_weights = files::is_staged(Kind::Safetensors) || files::is_staged(Kind::Packed);
+    let weights = weights()?;
 
     let _running = Running;
-    let (length, sha256) = pack(&config, &weights, precision).await?;
-    let unpacker = unpacker(config, packed::written(length))?;
+    let mut written = None;
+    let unpacker = match &weights {
+        Weights::Checkpoint(file) => {
+            let precision = next_precision(&config)?;
+            let (length, sha256) = pack(&config, file, precision).await?;
+            written = Some((length, sha256));
+            unpacker(config, packed::written(length))?
+        }
+        Weights::Uploaded(file) => {
+            PROGRESS.set(Some((0, file.len())));
+            unpacker(config, file.clone())?.distrusting()
+        }
+        Weights::Live(file) => {
+            keep_precision()?;
+            PROGRESS.set(Some((0, file.len())));
+            unpacker(config, file.clone())?
+        }
+    };
     make_room(unpacker.memory())?;
     let model = match unpack(unpacker).await {
         Ok(model) => model,
@@ -253,11 +305,22 @@ pub async fn set_up_model() -> Result<(), Error> {
         }
     };
 
-    packed::promote(length, sha256);
-    files::promote(&[Kind::Safetensors, Kind::Config]);
+    match (weights, written) {
+        (Weights::Uploaded(_), _) => {
+            files::promote(&[Kind::Packed]);
+            // It is not what this model was made of.
+            files::retire(Kind::Safetensors);
+        }
+        (_, Some((length, sha256))) => {
+            packed::promote(length, sha256);
+            files::promote(&[Kind::Safetensors]);
+        }
+        (_, None) => {}
+    }
+    files::promote(&[Kind::Config]);
     storage::with(|storage| {
         storage.update(|meta| {
-            meta.precision = Some(precision.to_string());
+            meta.precision = Some(model.precision().to_string());
             meta.next_precision = None;
         });
     });
@@ -308,6 +371,10 @@ pub fn check(kind: Kind) -> Result<(), Error> {
         Kind::Tokenizer => Tokenizer::from_json(&file.bytes())
             .map(drop)
             .map_err(Error::from),
+        Kind::Packed => {
+            let (config, _) = files::candidate(Kind::Config)?;
+            unpacker(Config::from_json(&config.bytes())?, file).map(drop)
+        }
     }
 }
 
@@ -324,10 +391,10 @@ pub fn rebuild() -> Result<(), Error> {
 }
 
 /// Loads the live packed weights; where there are none that this version reads, they are packed
-/// again from the checkpoint. What that takes too long for is left to a set-up.
+/// again from the checkpoint. What that takes too long for is left to a set-up, and what was uploaded
+/// packed to another upload.
 fn rebuild_model() -> Result<(), Error> {
-    let live = (files::live(Kind::Config), files::live(Kind::Safetensors));
-    let (Some(config), Some(weights)) = live else {
+    let Some(config) = files::live(Kind::Config) else {
         return Ok(());
     };
     let config = Config::from_json(&config.bytes())?;
@@ -335,9 +402,14 @@ fn rebuild_model() -> Result<(), Error> {
     let mut unpacker = match stored {
         Some(Ok(unpacker)) => unpacker,
         Some(Err(error @ Error::Packed(PackedError::TooLarge { .. }))) => return Err(error),
-        Some(Err(_)) | None => {
-            let Some(file) = pack_again(&config, &weights)? else {
-                NEEDS_SET_UP.set(true);
+        found => {
+            let checkpoint = files::live(Kind::Safetensors);
+            let packed = match &checkpoint {
+                Some(weights) => pack_again(&config, weights)?,
+                None => None,
+            };
+            let Some(file) = packed else {
+                NEEDS_SET_UP.set(checkpoint.is_some() || found.is_some());
                 return Ok(());
             };
             unpacker(config, file)?

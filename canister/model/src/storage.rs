@@ -5,7 +5,7 @@
 //! | 0 | [`Meta`]: layout version, public mode, the state of each file |
 //! | 1, 2 | managers, users |
 //! | 3–8 | two regions a file kind: the live file and the upload that may replace it |
-//! | 9, 10 | packed weights: those of the model that answers, and those that a set-up writes |
+//! | 9, 10 | packed weights: those of the model that answers, and those that a set-up or an upload writes |
 //! | 16 | jobs |
 //! | 17, 18 | quotas, and what was used of them |
 //!
@@ -20,6 +20,9 @@ use ic_stable_structures::storable::Bound;
 use ic_stable_structures::{Cell, DefaultMemoryImpl, Memory, StableBTreeSet, Storable};
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
+
+use crate::files::Kind;
+use crate::ranges::Ranges;
 
 /// Layout of stable memory that this module writes and reads.
 pub const LAYOUT_VERSION: u32 = 2;
@@ -45,12 +48,25 @@ pub type Region = VirtualMemory<DefaultMemoryImpl>;
 /// An upload under way.
 #[derive(CandidType, Deserialize, Clone)]
 pub struct Staged {
-    /// Bytes so far.
+    /// Bytes so far; of an upload that was begun, those that are hashed.
     pub length: u64,
     /// State of the SHA-256 over them, so that an upload goes on after an upgrade.
     pub hasher: ByteBuf,
-    /// `store_…_to_stable` was called.
+    /// It is complete: `store_…_to_stable` was called, or `commit` succeeded.
     pub stored: bool,
+    /// What `begin` said, and what has arrived since; none for an upload by appends.
+    pub begun: Option<Begun>,
+}
+
+/// An upload of chunks at any offset.
+#[derive(CandidType, Deserialize, Clone)]
+pub struct Begun {
+    /// Bytes that it is to have.
+    pub length: u64,
+    /// The SHA-256 that it is to have.
+    pub sha256: ByteBuf,
+    /// What has arrived.
+    pub arrived: Ranges,
 }
 
 /// A complete file.
@@ -88,8 +104,33 @@ pub struct Meta {
     pub heap_for_weights: Option<u64>,
     /// Safetensors, config, tokenizer.
     pub slots: [Slot; 3],
-    /// The packed weights; nothing of them is ever staged.
+    /// The packed weights.
     pub packed: Option<Slot>,
+}
+
+/// A kind of which there is nothing.
+static NOTHING: Slot = Slot {
+    live_region: 0,
+    live: None,
+    staged: None,
+};
+
+impl Meta {
+    /// What there is of a kind of file.
+    pub fn slot(&self, kind: Kind) -> &Slot {
+        match self.slots.get(kind as usize) {
+            Some(slot) => slot,
+            None => self.packed.as_ref().unwrap_or(&NOTHING),
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn slot_mut(&mut self, kind: Kind) -> &mut Slot {
+        match self.slots.get_mut(kind as usize) {
+            Some(slot) => slot,
+            None => self.packed.get_or_insert_default(),
+        }
+    }
 }
 
 /// [`Meta`] behind its layout version, so that a later module knows what it reads.
@@ -196,18 +237,13 @@ impl Storage {
         result
     }
 
-    /// One of the two regions of packed weights.
-    pub fn packed_region(&self, which: u8) -> Region {
-        self.regions.get(MemoryId::new(9 + which))
-    }
-
     /// A region by its number.
     pub fn region_at(&self, id: u8) -> Region {
         self.regions.get(MemoryId::new(id))
     }
 
     /// One of the two regions of a kind of file.
-    pub fn region(&self, kind: usize, which: u8) -> Region {
+    pub fn region(&self, kind: Kind, which: u8) -> Region {
         self.regions.get(MemoryId::new(3 + 2 * kind as u8 + which))
     }
 }

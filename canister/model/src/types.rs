@@ -4,6 +4,9 @@ use candid::{CandidType, Principal};
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
 
+pub use crate::files::Kind as FileKind;
+use crate::ranges::Stretch;
+
 /// Generated token ids, inside [`InferenceRecord`].
 #[derive(CandidType, Deserialize)]
 pub enum TokenIDsResult {
@@ -43,13 +46,13 @@ pub struct FileInfo {
 pub struct FileState {
     /// The upload under way.
     pub staged: Option<FileInfo>,
-    /// The upload is complete: `store_…_to_stable` was called.
+    /// The upload is complete: `store_…_to_stable` was called, or `commit` succeeded.
     pub stored: bool,
     /// The file in use.
     pub live: Option<FileInfo>,
 }
 
-/// The three files of a model.
+/// The files of a model.
 #[derive(CandidType, Deserialize)]
 pub struct Files {
     /// Weights.
@@ -58,6 +61,25 @@ pub struct Files {
     pub config: FileState,
     /// Vocabulary.
     pub tokenizer: FileState,
+    /// Weights as the kernels want them; live in every canister that has a model.
+    pub packed: Option<FileState>,
+}
+
+/// An upload of chunks under way.
+#[derive(CandidType, Deserialize)]
+pub struct Upload {
+    /// Bytes that it is to have.
+    pub length: u64,
+    /// The SHA-256 that it is to have.
+    pub sha256: ByteBuf,
+    /// Bytes that have arrived.
+    pub arrived: u64,
+    /// What has not arrived.
+    pub missing: Vec<Stretch>,
+    /// How much is hashed, from the first byte on, and the SHA-256 of that.
+    pub hashed: FileInfo,
+    /// `commit` has found it whole.
+    pub committed: bool,
 }
 
 /// Token ids round a prompt, and those that end an answer.
