@@ -107,6 +107,7 @@ class FakeNetwork:
     delegation: dict[str, Any] | None = None
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     done: dict[bytes, Any] = field(default_factory=dict)
+    connections: set[Any] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.node = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"node").digest())
@@ -125,6 +126,7 @@ class FakeNetwork:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                fake.connections.add(self.client_address)
                 fake.requests.append((self.path, cbor2.loads(body)))
                 for fault in fake.faults:
                     if (answer := fault(self.path, body)) is not None:

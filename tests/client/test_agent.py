@@ -94,6 +94,14 @@ def test_update_and_query() -> None:
     assert len(calls(network, "read_state")) == 2
 
 
+def test_connections_are_kept() -> None:
+    with FakeNetwork() as network, agent(network) as one:
+        for number in range(10):
+            one.update(CANISTER, "echo", b"%d" % number)
+            one.query(CANISTER, "echo", b"%d" % number)
+    assert len(network.connections) == 1
+
+
 def test_requests_are_signed_and_unique() -> None:
     with FakeNetwork() as network, agent(network, from_pem(PEM)) as one:
         one.update(CANISTER, "echo", b"in")

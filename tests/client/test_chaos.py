@@ -24,17 +24,25 @@ from icgpt.errors import IcgptError, NetworkError, VerificationError
 from icgpt.identity import Identity
 from icgpt.network import NetworkInfo
 
-# `inc` counts, and both answer the count, as 4 bytes.
+# `inc` counts, and ticks off the number that it is given; it and `get` answer the count in 4 bytes.
+# `tally` answers how often each number was ticked off.
 COUNTER = r"""
 (module
+  (import "ic0" "msg_arg_data_copy" (func $copy (param i32 i32 i32)))
   (import "ic0" "msg_reply_data_append" (func $append (param i32 i32)))
   (import "ic0" "msg_reply" (func $reply))
   (memory 1)
+  (func $add (param $at i32)
+    (i32.store (local.get $at) (i32.add (i32.load (local.get $at)) (i32.const 1))))
   (func $answer (call $append (i32.const 0) (i32.const 4)) (call $reply))
   (func (export "canister_update inc")
-    (i32.store (i32.const 0) (i32.add (i32.load (i32.const 0)) (i32.const 1)))
+    (call $copy (i32.const 4) (i32.const 0) (i32.const 4))
+    (call $add (i32.add (i32.const 1024) (i32.mul (i32.load (i32.const 4)) (i32.const 4))))
+    (call $add (i32.const 0))
     (call $answer))
-  (func (export "canister_query get") (call $answer)))
+  (func (export "canister_query get") (call $answer))
+  (func (export "canister_query tally")
+    (call $append (i32.const 1024) (i32.const 400)) (call $reply)))
 """
 CALLS = 24
 LIMITS = Limits(update=20.0, query=20.0, exchange=1.0, patience=6.0)
@@ -58,7 +66,7 @@ def blocking(url: str, key: bytes, who: Identity, canister: bytes) -> list[int |
 
         def inc(place: int) -> int | IcgptError:
             try:
-                return number(one.update(canister, "inc", b""))
+                return number(one.update(canister, "inc", struct.pack("<I", place)))
             except IcgptError as error:
                 return error
 
@@ -70,14 +78,14 @@ def awaited(url: str, key: bytes, who: Identity, canister: bytes) -> list[int | 
         async with AsyncAgent(url, key, who, LIMITS) as one:
             few = asyncio.Semaphore(4)
 
-            async def inc() -> int | IcgptError:
+            async def inc(place: int) -> int | IcgptError:
                 try:
                     async with few:
-                        return number(await one.update(canister, "inc", b""))
+                        return number(await one.update(canister, "inc", struct.pack("<I", place)))
                 except IcgptError as error:
                     return error
 
-            return await asyncio.gather(*(inc() for _ in range(CALLS)))
+            return await asyncio.gather(*(inc(place) for place in range(CALLS)))
 
     return asyncio.run(all_of_them())
 
@@ -91,12 +99,15 @@ def test_a_call_is_done_once_or_not_at_all(
     with ChaosProxy(local.url, seed) as proxy:
         outcomes = way(proxy.url, local.root_key, identity, counter)
     count = number(agent.query(counter, "get", b""))
+    tally = struct.unpack("<100I", agent.query(counter, "tally", b""))
     replies = [one for one in outcomes if isinstance(one, int)]
     errors = [one for one in outcomes if not isinstance(one, int)]
     assert sum(proxy.met.values()) - proxy.met["passed"] > CALLS / 4, "hardly anything went wrong"
     assert len(set(replies)) == len(replies), "two calls were given the same answer"
     assert set(replies) <= set(range(1, count + 1))
-    assert len(replies) <= count <= CALLS
+    assert sum(tally) == count
+    for times, outcome in zip(tally, outcomes, strict=False):
+        assert times == 1 if isinstance(outcome, int) else times <= 1
     assert all(isinstance(one, NetworkError | VerificationError) for one in errors), errors
     assert len(replies) > CALLS / 2, errors
 
@@ -110,7 +121,7 @@ def test_each_mishap_by_itself(
         Agent(proxy.url, local.root_key, identity, LIMITS) as one,
     ):
         for place in range(1, 6):
-            assert number(one.update(counter, "inc", b"")) == place
+            assert number(one.update(counter, "inc", bytes(4))) == place
             assert number(one.query(counter, "get", b"")) == place
     assert proxy.met[kind] > 0
     assert number(agent.query(counter, "get", b"")) == 5
@@ -125,7 +136,7 @@ def test_queries_are_right_or_refused(
         Agent(proxy.url, local.root_key, identity, LIMITS) as one,
     ):
         for place in range(1, 16):
-            agent.update(counter, "inc", b"")
+            agent.update(counter, "inc", bytes(4))
             try:
                 assert number(one.query(counter, "get", b"")) == place
                 right += 1
