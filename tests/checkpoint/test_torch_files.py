@@ -14,6 +14,7 @@ import pickle
 import shutil
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,13 @@ from hypothesis import strategies as st
 from model_kit import GOLDEN
 from safetensors.numpy import load_file
 
-from icgpt.checkpoint import MODEL_SHAPES, Checkpoint, open_checkpoint
+from icgpt.checkpoint import MODEL_SHAPES, Checkpoint, converting, open_checkpoint
+from icgpt.checkpoint.config import expected_shapes, parse_config
 from icgpt.checkpoint.converting import torch_weights
 from icgpt.checkpoint.pickles import Foreign, read_pickle
-from icgpt.checkpoint.torch_files import read_torch_file
+from icgpt.checkpoint.safetensors import Tensor
+from icgpt.checkpoint.state_dict import StateDict
+from icgpt.checkpoint.torch_files import TorchFile, read_torch_file
 from icgpt.errors import CheckpointError, IcgptError, UsageError
 
 TORCH = GOLDEN / "torch"
@@ -137,8 +141,6 @@ def test_weights_that_do_not_tell_their_sizes() -> None:
 
 
 def test_published_models_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
     tiny = replace(MODEL_SHAPES["gpt2"], n_layer=2, n_head=4, n_embd=8)
     monkeypatch.setitem(MODEL_SHAPES, "gpt2", tiny)
     with pytest.raises(UsageError, match="heads") as caught:
@@ -153,16 +155,36 @@ def test_published_models_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "icgpt" not in config
 
 
-def test_an_own_head_is_kept(folder: Path) -> None:
-    content = read_torch_file(TORCH / "tied.pth").content
-    content["lm_head.weight"] = content["transformer.wpe.weight"]
-    weights = load_file(TORCH / "model.safetensors")
-    assert not np.array_equal(weights["wte.weight"][:11], weights["wpe.weight"][:11])
-    (folder / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": 11}))
-    from safetensors.numpy import save_file
+@pytest.mark.parametrize("name", MODEL_SHAPES)
+def test_the_sizes_of_published_models(name: str) -> None:
+    shape = MODEL_SHAPES[name]
+    gptj = shape.family == "gptj"
+    sizes = {"n_layer": shape.n_layer, "n_head": shape.n_head, "n_embd": shape.n_embd}
+    told = {"model_type": shape.family, **sizes, "n_positions": 2048 if gptj else 1024}
+    told |= {"vocab_size": 50400 if gptj else 50257}
+    config = parse_config(json.dumps(told).encode())
+    shapes = expected_shapes(config)
+    state = StateDict({n: Tensor(n, "F16", one, 0, 0) for n, one in shapes.items()}, {})
+    made = parse_config(json.dumps(state.config(name)).encode())
+    assert made == config
+    assert made.tied != gptj
+    others = [one for one, other in MODEL_SHAPES.items() if state._fits(other)]
+    assert others == [name]
 
-    save_file({**weights, "lm_head.weight": weights["wpe.weight"][:11]}, folder / "w.safetensors")
-    assert "lm_head.weight" in loaded(open_checkpoint(str(folder / "w.safetensors")))
+
+def test_an_own_head_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_its_own(path: Path) -> TorchFile:
+        file = read_torch_file(path)
+        head = replace(file.content["transformer.wpe.weight"], shape=(11, 8))
+        file.content["lm_head.weight"] = head
+        return file
+
+    monkeypatch.setattr(converting, "read_torch_file", with_its_own)
+    shutil.copy(TORCH / "tied.pth", folder)
+    checkpoint = open_checkpoint(str(folder / "tied.pth"))
+    assert not checkpoint.config.tied
+    weights = loaded(checkpoint)
+    np.testing.assert_array_equal(weights["lm_head.weight"], weights["wpe.weight"][:11])
 
 
 # --- Single and several safetensors files
@@ -176,8 +198,6 @@ def test_a_file_by_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(CheckpointError, match=r"no config\.json") as caught:
         open_checkpoint(str(folder / "weights.safetensors"))
     assert "--model-name" in (caught.value.hint or "")
-    from dataclasses import replace
-
     tiny = replace(MODEL_SHAPES["gpt2"], n_layer=2, n_head=4, n_embd=8)
     monkeypatch.setitem(MODEL_SHAPES, "gpt2", tiny)
     same(open_checkpoint(str(folder / "weights.safetensors"), model_name="gpt2"))
