@@ -5,11 +5,13 @@
 //! `[pass][groups of outputs][pairs of the pass]`. In a pass the splatted pairs stay in locals while
 //! the weights stream by in one unrolled chain of 5 metered instructions for 8 products; its sum is
 //! exact in 32 bits and is added up in f32 over the passes. Of several rows only the first loads the
-//! weights; the others find them in locals, at 4 instructions for 8 products. A row's result is the
-//! same to the bit with any number of rows, those of `block` included.
+//! weights; the others find them in locals, at 4 instructions for 8 products, and `strassen` saves an
+//! eighth of those. A row's result is the same to the bit with any number of rows, those of `block`
+//! included.
 
 use crate::integers::{I16x8, I32x4, Pair};
 use crate::simd::{F32x4, padded};
+use crate::strassen;
 
 /// Inputs of the passes, widest first. The last one divides what every buffer is padded to.
 pub const PASSES: [usize; 4] = [768, 256, 64, 8];
@@ -104,6 +106,18 @@ pub fn multiply_rows<W: Weight, const ROWS: usize>(
             (4, 128, _) => rows_4_pairs_128::<_, false>(&pass, before, &mut outs),
             (4, 32, _) => rows_4_pairs_32::<_, false>(&pass, before, &mut outs),
             (4, _, _) => rows_4_pairs_4::<_, false>(&pass, before, &mut outs),
+            (_, 384, None) if strassen::fits::<W>() => {
+                strassen::rows_8_pairs_384::<_, false>(&pass, before, &mut outs);
+            }
+            (_, 384, _) if strassen::fits::<W>() => {
+                strassen::rows_8_pairs_384::<_, true>(&pass, before, &mut outs);
+            }
+            (_, 128, None) if strassen::fits::<W>() => {
+                strassen::rows_8_pairs_128::<_, false>(&pass, before, &mut outs);
+            }
+            (_, 128, _) if strassen::fits::<W>() => {
+                strassen::rows_8_pairs_128::<_, true>(&pass, before, &mut outs);
+            }
             (_, 384, _) => rows_8_pairs_384::<_, false>(&pass, before, &mut outs),
             (_, 128, _) => rows_8_pairs_128::<_, false>(&pass, before, &mut outs),
             (_, 32, _) => rows_8_pairs_32::<_, false>(&pass, before, &mut outs),
@@ -113,11 +127,11 @@ pub fn multiply_rows<W: Weight, const ROWS: usize>(
 }
 
 /// What goes into one pass.
-struct Pass<'a, W> {
-    x: &'a [&'a [Pair]],
-    units: &'a [f32],
-    weights: &'a [[W; 8]],
-    scales: &'a [F32x4],
+pub struct Pass<'a, W> {
+    pub x: &'a [&'a [Pair]],
+    pub units: &'a [f32],
+    pub weights: &'a [[W; 8]],
+    pub scales: &'a [F32x4],
 }
 
 /// First input and width of each pass over `n_in` inputs.
@@ -179,6 +193,10 @@ macro_rules! each {
         each!(64, $from, $i, $do);
         each!(64, $from + 64, $i, $do);
     };
+    (192, $from:expr, $i:ident, $do:expr) => {
+        each!(64, $from, $i, $do);
+        each!(128, $from + 64, $i, $do);
+    };
     (384, $from:expr, $i:ident, $do:expr) => {
         each!(128, $from, $i, $do);
         each!(128, $from + 128, $i, $do);
@@ -228,10 +246,13 @@ macro_rules! pass_kernel {
             });
             let units = units.map(F32x4::splat);
             // Equal lengths, so that one check of the index does for all.
-            let count = outs[0].len() / $groups;
-            let outs = outs
-                .each_mut()
-                .map(|out| &mut out.as_chunks_mut::<$groups>().0[..count]);
+            let outs = outs.each_mut().map(|out| out.as_chunks_mut::<$groups>().0);
+            let count = outs[0].len();
+            each!($others, 1, row, {
+                if outs[row].len() != count {
+                    return;
+                }
+            });
             let weights = &pass.weights.as_chunks::<{ $pairs * $groups }>().0[..count];
             let scales = &pass.scales.as_chunks::<$groups>().0[..count];
             let first = before.is_some();
@@ -271,7 +292,7 @@ macro_rules! pass_kernel {
     };
 }
 
-pass_kernel!(row_pairs_384, 1, 0, 384, 1);
+pass_kernel!(row_pairs_384, 1, 0, 384, 2);
 pass_kernel!(row_pairs_128, 1, 0, 128, 2);
 pass_kernel!(row_pairs_32, 1, 0, 32, 2);
 pass_kernel!(row_pairs_4, 1, 0, 4, 2);

@@ -62,6 +62,7 @@ mod scoring;
 mod session;
 mod simd;
 mod stop;
+mod strassen;
 mod streamed;
 mod tokenizer;
 mod unpacker;

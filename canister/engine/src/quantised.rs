@@ -6,7 +6,7 @@
 
 use crate::array::{Plain, bytes_mut};
 use crate::block;
-use crate::integers::{I32x4, Pair, round};
+use crate::integers::{I32x4, Pair, round_all};
 use crate::kernel::{Weight, multiply_rows, passes};
 use crate::packing::PASS_SUM;
 use crate::simd::{F32x4, floats, padded, zeros};
@@ -52,9 +52,7 @@ fn round_row(x: &[[F32x4; 2]], into: &mut [[i16; 8]]) -> f32 {
     }
     let highest = highest.highest().max(F32x4::splat(1e-30));
     let inverse = F32x4::splat(ACTIVATION).div(highest);
-    for (to, &[a, b]) in into.iter_mut().zip(x) {
-        round(a * inverse, b * inverse, to);
-    }
+    round_all(x, inverse, into);
     highest.first() / ACTIVATION
 }
 

@@ -7,7 +7,7 @@
 
 use crate::cache::{BLOCK, Blocks};
 use crate::exp::exp2_rough;
-use crate::integers::{Pair, round};
+use crate::integers::{Pair, round_all};
 use crate::kernel::{multiply, passes};
 use crate::simd::{F32x4, eights, floats, floats_mut, padded, zeros};
 
@@ -230,12 +230,6 @@ fn factor(largest: F32x4, sum: F32x4, most: f32, most_sum: f32, n: usize) -> F32
     let by_largest = F32x4::splat(most).div(largest + little);
     let by_sum = F32x4::splat((most_sum - n as f32) * 0.9999).div(sum + little);
     by_largest.min(by_sum)
-}
-
-fn round_all(x: &[[F32x4; 2]], factor: F32x4, into: &mut [[i16; 8]]) {
-    for (to, &[a, b]) in into.iter_mut().zip(x) {
-        round(a * factor, b * factor, to);
-    }
 }
 
 #[cfg(test)]
