@@ -7,6 +7,7 @@ network that dfx or icp runs on port 4943; its key is pinned on first use.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import dataclass
@@ -113,10 +114,8 @@ def pins_path() -> Path:
 def pinned_key(url: str) -> bytes:
     """The network's root key: as pinned, or the one it gives now, which is then pinned."""
     offered = fetch_root_key(url)
-    pins = _read_pins()
-    if url not in pins:
-        pin(url, offered)
-    elif pins[url] != offered.hex():
+    known = _read_pins().get(url) or pin(url, offered, again=False)
+    if known != offered.hex():
         raise VerificationError(
             f"{url} shows another root key than when it was first used",
             f"If that network was set up anew, trust its new key with: icgpt network trust {url}",
@@ -124,13 +123,25 @@ def pinned_key(url: str) -> bytes:
     return offered
 
 
-def pin(url: str, key: bytes) -> None:
-    """Trusts this key for this address from now on."""
+def pin(url: str, key: bytes, again: bool = True) -> str:
+    """Trusts this key for this address from now on; the key that is trusted, in hex.
+
+    Args:
+        url: the network's address.
+        key: its root key.
+        again: also when another one is trusted already.
+    """
     path = pins_path()
-    pins = {**_read_pins(), url: key.hex()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomically(path, json.dumps(pins, indent=2).encode() + b"\n")
+        # Two processes must not drop each other's pins.
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            pins = _read_pins()
+            if again or url not in pins:
+                pins[url] = key.hex()
+                write_atomically(path, json.dumps(pins, indent=2).encode() + b"\n")
+            return pins[url]
     except OSError as error:
         raise VerificationError(
             f"can't keep the root key in {path}: {error.strerror}",

@@ -21,7 +21,7 @@ from icgpt.checkpoint.safetensors import READABLE, Tensor, file_pieces, read_hea
 from icgpt.checkpoint.state_dict import StateDict, find_state_dict
 from icgpt.checkpoint.torch_files import TorchFile, read_torch_file
 from icgpt.checkpoint.writing import SIZES, Written, write_safetensors
-from icgpt.errors import CheckpointError
+from icgpt.errors import CheckpointError, quoted
 
 MAX_INDEX_BYTES: Final = 16 << 20
 MAX_PARTS: Final = 1000
@@ -69,7 +69,7 @@ def indexed_weights(index: Path) -> StateDict[Written]:
             if name in found:
                 tensors[name] = found[name]
             elif name != _HEAD:
-                raise CheckpointError(f"{part} has no tensor '{name}'", _COMPLETE)
+                raise CheckpointError(f"{part} has no tensor {quoted(name)}", _COMPLETE)
     return StateDict(tensors, {})
 
 

@@ -82,7 +82,7 @@ class StateDict(Generic[S]):
 
     def config(self, model_name: str | None) -> dict[str, Any]:
         """config.json of the model, from what the file tells, or by a published model's name."""
-        told = {key: value for key, value in self.said.items() if type(value) is int}
+        told = self._told()
         if model_name is None and {"n_layer", "n_head", "n_embd"} <= told.keys():
             return self._config("gpt2", told["n_layer"], told["n_head"], told["n_embd"])
         if model_name is None:
@@ -102,6 +102,9 @@ class StateDict(Generic[S]):
                 f"Known names: {', '.join(MODEL_SHAPES)}.",
             )
         return self._config(shape.family, shape.n_layer, shape.n_head, shape.n_embd)
+
+    def _told(self) -> dict[str, int]:
+        return {key: value for key, value in self.said.items() if type(value) is int}
 
     def _fits(self, shape: Shape) -> bool:
         gptj = any(name.endswith("attn.q_proj.weight") for name in self.tensors)
@@ -126,7 +129,7 @@ class StateDict(Generic[S]):
             "n_layer": n_layer,
             "n_head": n_head,
             "n_embd": n_embd,
-            "n_positions": positions[0] if positions else self.said.get("block_size", 2048),
+            "n_positions": positions[0] if positions else self._told().get("block_size", 2048),
             "vocab_size": (*self._shape("wte.weight"), 0)[0],
             "tie_word_embeddings": family == "gpt2",
         }

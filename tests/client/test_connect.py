@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,13 @@ def test_a_damaged_file_of_pins(text: str) -> None:
     path.write_text(text)
     with FakeNetwork() as fake, pytest.raises(VerificationError, match="root"):
         connect.resolve(fake.url)
+
+
+def test_pins_of_several_processes_are_all_kept() -> None:
+    urls = [f"http://127.0.0.1:{port}" for port in range(2000, 2016)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda url: connect.pin(url, ROOT.key), urls))
+    assert sorted(json.loads(connect.pins_path().read_text())) == urls
+    # Whoever comes second takes what the first one has pinned.
+    assert connect.pin(urls[0], SUBNET.key, again=False) == ROOT.key.hex()
+    assert connect.pin(urls[0], SUBNET.key) == SUBNET.key.hex()
