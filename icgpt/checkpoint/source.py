@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from icgpt.checkpoint import hub
+from icgpt.checkpoint.config import MAX_CONFIG_BYTES, parse_config
 from icgpt.checkpoint.making import Choices, made, needs_turning
-from icgpt.checkpoint.model_files import FILE_NAMES, Checkpoint, checked, found_file
+from icgpt.checkpoint.model_files import FILE_NAMES, Checkpoint, checked, found_file, read_small
 from icgpt.checkpoint.state_dict import MODEL_SHAPES
 from icgpt.errors import CheckpointError
 
@@ -101,6 +102,8 @@ def _open_file(path: Path, name: str, choices: Choices) -> Checkpoint:
             "Put the model's config.json beside its weights, or name the published model that "
             "they are of: --model-name gpt2",
         )
+    if config is not None:
+        parse_config(read_small(config, MAX_CONFIG_BYTES))  # its faults go before the weights'
     if ours and config is not None and not needs_turning(path):
         tokenizer = found_file("tokenizer", path.with_name(FILE_NAMES["tokenizer"]))
         return checked(name, weights, config, tokenizer)
