@@ -106,11 +106,14 @@ def write_model(
     return folder
 
 
-def upgrade(canister: ModelCanister, wasm: bytes, folder: Path) -> None:
-    """Upgrades a canister to the same code under another hash. `folder` is a scratch project."""
+def upgrade(canister: ModelCanister, wasm: bytes, folder: Path, level: int = 1) -> None:
+    """Upgrades a canister to the same code under another hash, which depends on `level` (1 to 8).
+
+    `folder` is a scratch project.
+    """
     (folder / "dfx.json").write_text("{}")
     agent = canister.agent
     network = Network("local", agent.url, agent.root_key, None)
-    other = gzip.compress(gzip.decompress(wasm), 1)
+    other = gzip.compress(gzip.decompress(wasm), level)
     done = deploy.deploy(agent, network, Project(folder), "model", other, "upgrade", canister.id)
     assert done.action == "upgrade"

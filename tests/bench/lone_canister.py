@@ -60,11 +60,12 @@ class LoneCanister:
     def __init__(self, folder: Path, wasm: bytes) -> None:
         self._canister = Canister(folder, weights.CURRENT)
         self._wasm = wasm
+        self._environment = ENVIRONMENT
         self._timer = 0
         self._install("install")
 
     def _install(self, mode: Any) -> Spent:
-        outcome = self._canister.install(self._wasm, NO_ARGUMENT, OWNER, ENVIRONMENT, mode)
+        outcome = self._canister.install(self._wasm, NO_ARGUMENT, OWNER, self._environment, mode)
         if outcome.timer is not None:
             self._timer = outcome.timer
         return _spent(outcome)
@@ -94,7 +95,7 @@ class LoneCanister:
     def run_timer(self) -> Spent:
         """Deliver the timer for as long as it is due at once; gives what all of it took."""
         total = Spent(0, 0, 0)
-        while 0 < self._timer <= ENVIRONMENT.time:
+        while 0 < self._timer <= self._environment.time:
             self._timer = 0
             total = total + self._follow("timer", self._execute(Kind.TIMER, "", b"", b""))[1]
         return total
@@ -114,7 +115,7 @@ class LoneCanister:
                 raise RefusedError(f"{method} calls {call.method} of another canister")
             message = Message(
                 Kind.REPLY_CALLBACK,
-                ENVIRONMENT,
+                self._environment,
                 arg=answer,
                 caller=OWNER,
                 callback=call.on_reply,
@@ -130,7 +131,7 @@ class LoneCanister:
     def _execute(self, kind: Kind, method: str, argument: bytes, caller: bytes) -> Outcome:
         message = Message(
             kind,
-            ENVIRONMENT,
+            self._environment,
             method=method,
             arg=argument,
             caller=caller,

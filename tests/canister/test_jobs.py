@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from model_kit import (
@@ -202,6 +203,33 @@ def test_an_upgrade_in_the_middle_changes_nothing(
     assert model.receipt(done).token_ids == before.token_ids
     for prompt, job in zip(("ROMEO:", "JULIET:"), jobs, strict=True):
         assert ended(model, job).token_ids == demo.complete(prompt, **options).token_ids
+
+
+@pytest.mark.parametrize("begun", [0, 100])
+def test_log_probabilities_are_the_same_after_upgrades(
+    new_canister: MakeCanister, demo: ModelCanister, wasm: bytes, tmp_path: Path, begun: int
+) -> None:
+    model = with_model(new_canister(), "shakespeare-char")
+    model.call("set_per_message", 50_000_000)
+    options: dict[str, Any] = {"temperature": 0.8, "seed": 4, "context": "slide"}
+    first = demo.complete("ROMEO:", max_new_tokens=100, **options).token_ids
+    options |= {"max_new_tokens": 400, "logprobs": 3, "begun": first[:begun]}
+    whole = demo.complete("ROMEO:", **options)
+    assert whole.logprobs is not None
+    assert len(whole.logprobs) == 400 - begun
+    job = model.submit("ROMEO:", **options)
+    for level, least in ((1, begun + 10), (2, begun + 90)):
+        while len(before := model.poll(job).token_ids) < least:
+            pass
+        upgrade(model, wasm, tmp_path, level)
+        progress = model.poll(job)
+        # Nothing that was there is made anew: neither tokens nor their log-probabilities.
+        assert progress.token_ids[: len(before)] == before
+        assert progress.logprobs == whole.logprobs[: len(progress.token_ids) - begun]
+    done = ended(model, job)
+    assert (done.token_ids, done.logprobs) == (whole.token_ids, whole.logprobs)
+    upgrade(model, wasm, tmp_path, 3)
+    assert model.poll(job) == done
 
 
 def test_another_model_ends_what_was_asked_of_the_first(

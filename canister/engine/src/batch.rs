@@ -32,6 +32,8 @@ pub struct Batch {
     taking: Vec<(u64, usize)>,
     /// The member behind which the next pass begins to hand out rows.
     served: u64,
+    /// Rows that a pass has at most.
+    most: usize,
 }
 
 impl Batch {
@@ -45,7 +47,14 @@ impl Batch {
             buffers: Buffers::default(),
             taking: Vec::new(),
             served: u64::MAX,
+            most: ROWS,
         }
+    }
+
+    /// Lets the passes from the next one on have so many rows at most, where what a whole pass takes
+    /// would be too much for the caller. No fewer than one; the engine has its own bound.
+    pub fn limit_rows(&mut self, most: usize) {
+        self.most = most.clamp(1, ROWS);
     }
 
     /// Takes in a generation that was made for the batch's model, in place of the one that has the
@@ -139,9 +148,9 @@ impl Batch {
             0 => None,
             pending => Some((key, 1, pending)),
         });
-        let mut taking: Vec<(u64, usize, usize)> = wanting.take(ROWS).collect();
+        let mut taking: Vec<(u64, usize, usize)> = wanting.take(self.most).collect();
         let served = taking.last().map_or(self.served, |&(key, ..)| key);
-        let mut left = ROWS - taking.len();
+        let mut left = self.most - taking.len();
         while left > 0 {
             let before = left;
             for (_, rows, pending) in &mut taking {

@@ -15,8 +15,9 @@ pub struct Scoring {
     prompt_len: usize,
     session: Session,
     pass: Pass,
-    /// Tokens in the pass.
+    /// Tokens in the pass, and the most that one has.
     rows: usize,
+    most: usize,
     logprobs: Vec<f32>,
 }
 
@@ -55,8 +56,15 @@ impl Scoring {
             session: Session::new(model),
             pass: Pass::new(config),
             rows: 0,
+            most: ROWS,
             logprobs: Vec::new(),
         })
+    }
+
+    /// Lets the passes from the next one on have so many rows at most, as
+    /// [`Batch::limit_rows`](crate::Batch::limit_rows) does.
+    pub fn limit_rows(&mut self, most: usize) {
+        self.most = most.clamp(1, ROWS);
     }
 
     /// Goes on until all is scored (true), or until `may_continue` says no (false); a later call
@@ -69,7 +77,7 @@ impl Scoring {
         while self.session.len() + 1 < self.tokens.len() {
             let start = self.session.len();
             if !self.pass.is_under_way() {
-                self.rows = ROWS.min(self.tokens.len() - 1 - start);
+                self.rows = self.most.min(self.tokens.len() - 1 - start);
                 let step = Step {
                     rows: self.rows,
                     bytes: 0,

@@ -95,6 +95,36 @@ fn a_row_is_the_same_in_any_block() {
     }
 }
 
+/// Fewer rows a pass, for who can't afford as many as the engine has: the same answers.
+#[test]
+fn passes_have_as_many_rows_as_they_may() {
+    for precision in PRECISIONS {
+        let model = golden_model_in("two-blocks", precision);
+        let requests: Vec<Request> = (0..9).map(|i| request(&model, i)).collect();
+        let answers = |most: usize| {
+            let mut batch = Batch::new(&model);
+            batch.limit_rows(most);
+            for (key, request) in requests.iter().enumerate() {
+                let generation = Generation::new(&model, request.clone()).unwrap();
+                batch.add(key as u64, generation);
+            }
+            let mut widest = 0;
+            assert!(batch.run(&model, &mut |step| {
+                widest = widest.max(step.rows);
+                true
+            }));
+            assert_eq!(widest, most.clamp(1, 32));
+            let all = batch.keys().map(|key| batch.get(key).unwrap());
+            all.map(|one| (one.tokens().to_vec(), one.logits().to_vec()))
+                .collect::<Vec<_>>()
+        };
+        let want = answers(usize::MAX);
+        for most in [0, 1, 5, 8, 24, 32] {
+            assert!(answers(most) == want, "{precision:?} {most}");
+        }
+    }
+}
+
 #[test]
 fn all_members_advance_alike() {
     let model = golden_model("no-bias");
@@ -258,13 +288,14 @@ fn scoring_runs_in_blocks() {
         let ids: Vec<u32> = (0..=config.n_ctx)
             .map(|k| (k * 5 % config.vocab_size) as u32)
             .collect();
-        let score = |split: usize, pause: bool| {
+        let score = |split: usize, pause: bool, most: usize| {
             let (prompt, continuation) = (ids[..split].to_vec(), ids[split..].to_vec());
             let mut scoring = Scoring::new(&model, prompt, continuation).unwrap();
+            scoring.limit_rows(most);
             loop {
                 let mut asked = 0;
                 let over = scoring.run(&model, &mut |step| {
-                    assert!(step.rows <= 32);
+                    assert!((1..=most.clamp(1, 32)).contains(&step.rows));
                     asked += 1;
                     !pause || asked < 2
                 });
@@ -273,12 +304,15 @@ fn scoring_runs_in_blocks() {
                 }
             }
         };
-        let all = score(1, false);
+        let all = score(1, false, usize::MAX);
         assert_eq!(all.len(), config.n_ctx);
+        for most in [0, 1, 7, 32] {
+            assert_eq!(score(1, true, most), all, "{precision:?} {most}");
+        }
         for split in [2, 31, 32, 33, 34, config.n_ctx] {
             if split <= config.n_ctx {
                 assert_eq!(
-                    score(split, true),
+                    score(split, true, 32),
                     all[split - 1..],
                     "{precision:?} {split}"
                 );

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::files::{self, Kind, fresh, hasher, staged_info};
 use crate::ranges::{Place, Ranges, Stretch};
 use crate::serving;
-use crate::slices::{Budget, next_message};
+use crate::slices::{self, PIECE, next_message};
 use crate::storage::{self, Begun, Region, Slot, Staged};
 use crate::types::{FileInfo, Upload};
 
@@ -165,8 +165,8 @@ pub fn missing(kind: Kind) -> Option<Upload> {
 pub async fn commit(kind: Kind, sha256: ByteBuf) -> Result<FileInfo, Error> {
     loop {
         serving::files_may_change()?;
-        let mut budget = Budget::whole();
-        if let Some(info) = advance(kind, &sha256, &mut || budget.more())? {
+        let mut stretch = slices::Stretch::setting_up();
+        if let Some(info) = advance(kind, &sha256, &mut || stretch.more(PIECE))? {
             return Ok(info);
         }
         next_message().await?;

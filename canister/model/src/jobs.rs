@@ -25,6 +25,7 @@ use crate::error::Error;
 use crate::options;
 use crate::quotas;
 use crate::random;
+use crate::reckoning::Load;
 use crate::serving;
 use crate::slices::{Stretch, next_message};
 use crate::types::{Completion, JobCertificate, Options, Progress, Prompt};
@@ -83,17 +84,8 @@ fn enter(caller: Principal, id: Id, ask: Ask, kind: Kind) -> Result<u64, Error> 
     let entered = desk::with(|desk| {
         desk.may_enter(charge.purse)?;
         Ok(desk.enter(Job {
-            id,
-            owner: caller,
-            kind,
-            tokens: ask.options.begun.clone().unwrap_or_default(),
-            ask,
-            charge: charge.clone(),
-            logprobs: Vec::new(),
-            instructions: 0,
-            ending: None,
             seen: ic_cdk::api::time(),
-            paused: 0,
+            ..Job::new(id, caller, kind, ask, charge.clone())
         }))
     });
     entered.inspect_err(|_| quotas::give_back(&charge, 0))
@@ -195,12 +187,12 @@ pub fn complete_query(prompt: &Prompt, options: Options) -> Result<Progress, Err
     let model = serving::model()?;
     let config = model.config();
     let request = options::request(&ask.options, config, ask.prompt.clone(), seed)?;
-    let begun = ask.options.begun.as_deref().unwrap_or_default();
+    let begun = ask.begun();
     let wanted = [&ask.prompt[..], begun].concat();
     let session = desk::with(|desk| desk.session(&model, &wanted));
     let mut batch = Batch::new(&model);
     batch.add(0, Generation::resume(&model, request, session, begun)?);
-    let mut stretch = Stretch::query(&crew::load(&model, 0, 0));
+    let mut stretch = Stretch::query(&Load::of(&model, 0, 0));
     batch.run(&model, &mut |step| stretch.more(step));
     let (spent, _) = stretch.end();
     let generation = batch.remove(0).ok_or(Error::NoModel)?;

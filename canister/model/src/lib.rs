@@ -18,6 +18,7 @@ mod packed;
 mod quotas;
 mod random;
 mod ranges;
+mod reckoning;
 mod reply;
 mod seed;
 mod serving;

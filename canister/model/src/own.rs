@@ -6,7 +6,9 @@
 )]
 
 use ic_cdk::api::msg_caller;
-use icgpt_engine::{Activation, Batch, Context, Generation, Request, Sampling, Scoring};
+use icgpt_engine::{
+    Activation, Batch, Context, Generation, Model, Request, Sampling, Scoring, Step,
+};
 use serde_bytes::ByteBuf;
 
 use crate::access::{manager, user};
@@ -15,8 +17,9 @@ use crate::files::{self, Kind};
 use crate::jobs;
 use crate::packed;
 use crate::quotas;
+use crate::reckoning::{self, Load};
 use crate::serving;
-use crate::slices::{self, Budget, LEAST_PER_MESSAGE, MOST_PER_MESSAGE, next_message};
+use crate::slices::{self, LEAST_PER_MESSAGE, MOST_PER_MESSAGE, Stretch, next_message};
 use crate::storage::{self, LAYOUT_VERSION};
 use crate::types::{
     Architecture, Completion, Files, JobCertificate, ModelInfo, Options, Progress, Prompt, Setup,
@@ -130,6 +133,24 @@ fn job_certificate(id: ByteBuf) -> Result<JobCertificate, String> {
     jobs::certificate(msg_caller(), &id).map_err(|error| error.to_string())
 }
 
+/// Runs work of its own, beside the jobs, over as many messages as it takes. `run` goes on until it
+/// is finished (true) or told to stop.
+async fn to_the_end(
+    model: &Model,
+    positions: usize,
+    mut run: impl FnMut(&mut dyn FnMut(Step) -> bool) -> bool,
+) -> Result<(), Error> {
+    let mut load = Load::of(model, reckoning::cache(model, positions), 0);
+    loop {
+        let mut stretch = Stretch::update(slices::per_message(), &load);
+        if run(&mut |step| stretch.more(step)) {
+            return Ok(());
+        }
+        (_, load.row) = stretch.end();
+        next_message().await?;
+    }
+}
+
 #[ic_cdk::update(guard = "user")]
 async fn logits(ids: Vec<u32>) -> Result<Vec<f32>, String> {
     let run = async {
@@ -137,8 +158,7 @@ async fn logits(ids: Vec<u32>) -> Result<Vec<f32>, String> {
         if ids.is_empty() {
             return Err(Error::Limit("the prompt is empty"));
         }
-        let caller = msg_caller();
-        let tokens = ids.len() as u64;
+        let tokens = ids.len();
         let request = Request {
             prompt: ids,
             max_new_tokens: 1,
@@ -149,15 +169,11 @@ async fn logits(ids: Vec<u32>) -> Result<Vec<f32>, String> {
         };
         let mut batch = Batch::new(&model);
         batch.add(0, Generation::new(&model, request)?);
-        quotas::take(&caller, tokens)?;
-        loop {
-            let mut budget = Budget::whole();
-            if batch.run(&model, &mut |_| budget.more()) {
-                let answer = batch.remove(0);
-                return Ok(answer.map_or(Vec::new(), |answer| answer.logits().to_vec()));
-            }
-            next_message().await?;
-        }
+        batch.limit_rows(reckoning::rows(&model, reckoning::cache(&model, tokens)));
+        quotas::take(&msg_caller(), tokens as u64)?;
+        to_the_end(&model, tokens, |more| batch.run(&model, more)).await?;
+        let answer = batch.remove(0);
+        Ok(answer.map_or(Vec::new(), |answer| answer.logits().to_vec()))
     };
     run.await.map_err(|error: Error| error.to_string())
 }
@@ -166,16 +182,12 @@ async fn logits(ids: Vec<u32>) -> Result<Vec<f32>, String> {
 async fn score(prompt: Vec<u32>, continuation: Vec<u32>) -> Result<Vec<f32>, String> {
     let run = async {
         let model = serving::model()?;
-        let tokens = (prompt.len() + continuation.len()) as u64;
+        let tokens = prompt.len() + continuation.len();
         let mut scoring = Scoring::new(&model, prompt, continuation)?;
-        quotas::take(&msg_caller(), tokens)?;
-        loop {
-            let mut budget = Budget::whole();
-            if scoring.run(&model, &mut |_| budget.more()) {
-                return Ok(scoring.logprobs().to_vec());
-            }
-            next_message().await?;
-        }
+        scoring.limit_rows(reckoning::rows(&model, reckoning::cache(&model, tokens)));
+        quotas::take(&msg_caller(), tokens as u64)?;
+        to_the_end(&model, tokens, |more| scoring.run(&model, more)).await?;
+        Ok(scoring.logprobs().to_vec())
     };
     run.await.map_err(|error: Error| error.to_string())
 }

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use ic_cdk::api::instruction_counter;
 use icgpt_engine::{
-    Checkpoint, Config, Hashing, Model, PackedError, Packer, Precision, Source, Tokenizer, Unpacker,
+    Checkpoint, Config, Hashing, Model, PackedError, Packer, Precision, Source, Step, Tokenizer,
+    Unpacker,
 };
 
 use crate::certified;
@@ -14,7 +15,7 @@ use crate::error::Error;
 use crate::files::{self, Kind, StableFile};
 use crate::jobs;
 use crate::packed;
-use crate::slices::{Budget, next_message};
+use crate::slices::{PIECE, Stretch, next_message};
 use crate::storage;
 
 /// Weights that may be in the heap, in bytes, unless a manager chose: canisters have 3 GiB by default,
@@ -23,9 +24,6 @@ pub const HEAP_FOR_WEIGHTS: u64 = 5 << 29;
 
 /// The most that a manager can choose.
 pub const MOST_HEAP_FOR_WEIGHTS: u64 = 7 << 29;
-
-/// Stable memory that loading touches in a message, in bytes. The platform allows 2 GiB.
-const STABLE_A_MESSAGE: u64 = 3 << 29;
 
 /// Instructions that packing may take in `post_upgrade`, which has 300 B.
 const MOST_IN_UPGRADE: u64 = 200_000_000_000;
@@ -104,8 +102,8 @@ async fn pack(
     let mut writer = Hashing::new(packed::writer(packer.len())?);
     PROGRESS.set(Some((0, packer.total())));
     loop {
-        let mut budget = Budget::whole();
-        if packer.step(weights, &mut writer, &mut || budget.more())? {
+        let mut stretch = Stretch::setting_up();
+        if packer.step(weights, &mut writer, &mut || stretch.more(PIECE))? {
             let length = packer.len();
             packer.finish()?;
             return Ok((length, writer.sha256()));
@@ -152,13 +150,8 @@ fn keep_precision() -> Result<(), Error> {
 /// Loads packed weights, over as many messages as it takes.
 async fn unpack(mut unpacker: Unpacker) -> Result<Model, Error> {
     loop {
-        let (mut budget, mut readable) = (Budget::whole(), STABLE_A_MESSAGE);
-        let finished = unpacker.step(&mut |bytes| {
-            let fits = bytes <= readable && budget.more();
-            readable = readable.saturating_sub(bytes);
-            fits
-        })?;
-        if finished {
+        let mut stretch = Stretch::setting_up();
+        if unpacker.step(&mut |bytes| stretch.more(Step { bytes, ..PIECE }))? {
             return Ok(unpacker.finish()?);
         }
         next_message().await?;

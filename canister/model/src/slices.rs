@@ -12,6 +12,7 @@ use ic_cdk::call::Call;
 use icgpt_engine::Step;
 
 use crate::error::Error;
+use crate::reckoning::{Load, after_writing, next_row, reading, touching};
 use crate::storage;
 
 /// What a query spends at most: its limit of 5 B, less what encoding the answer takes.
@@ -28,66 +29,25 @@ const MOST_WRITING: u64 = 32_000_000_000;
 /// The least that a manager can choose; below it messages would cost more than the work in them.
 pub const LEAST_PER_MESSAGE: u64 = 1_000_000;
 
-/// The platform's page, in bytes, and its charges: when it is first touched (before it is first
-/// written it is charged as much again), and for a written one after the message.
-const PAGE: u64 = 65_536;
-const TOUCHED: u64 = 80_000;
-const AFTER: u64 = 48_000;
-
 /// Stable memory that a message may touch is 2 GiB, in a query 1 GiB; less what else is read there.
+/// A set-up leaves more, for what it has touched before in the same message.
 const STABLE_PER_UPDATE: u64 = (2 << 30) - (64 << 20);
 const STABLE_PER_QUERY: u64 = (1 << 30) - (64 << 20);
+const STABLE_SETTING_UP: u64 = 3 << 29;
 
 /// A message in which so little was done counts as fresh: what can't be cut may be done in it.
-const FRESH: u64 = 2_000_000_000;
+pub const FRESH: u64 = 2_000_000_000;
+
+/// A piece of a file that is worked on, which for a stretch is a step of one row.
+pub const PIECE: Step = Step { rows: 1, bytes: 0 };
 
 /// What a message spends at most.
 pub fn per_message() -> u64 {
     storage::with(|storage| storage.meta().per_message.unwrap_or(MOST_PER_MESSAGE))
 }
 
-/// What touching so many bytes of the heap for the first time in a message takes.
-pub fn touching(bytes: u64) -> u64 {
-    bytes.div_ceil(PAGE) * TOUCHED
-}
-
-/// What the platform charges after a message that may have written so many bytes.
-pub fn after_writing(bytes: u64) -> u64 {
-    bytes.div_ceil(PAGE) * AFTER
-}
-
-/// The part of a message's instructions that one stretch of work may use.
-pub struct Budget {
-    limit: u64,
-    last: Option<u64>,
-    longest: u64,
-}
-
-impl Budget {
-    /// All that a message may spend.
-    pub fn whole() -> Self {
-        Self {
-            limit: per_message().min(MOST_WRITING),
-            last: None,
-            longest: 0,
-        }
-    }
-
-    /// Whether one more step fits, judged by the longest step so far.
-    ///
-    /// The first step of a budget always fits: what can't be cut must be done somewhere.
-    pub fn more(&mut self) -> bool {
-        let now = instruction_counter();
-        let Some(last) = self.last.replace(now) else {
-            return true;
-        };
-        self.longest = self.longest.max(now - last);
-        // A step costs a little more than the one before it, as the context grows.
-        now + self.longest + self.longest / 8 <= self.limit
-    }
-}
-
-/// What one message may spend on passes through the model.
+/// What one message may spend on steps of long work: passes through the model, or pieces of a
+/// set-up.
 pub struct Stretch {
     /// Instructions that a further step may not pass.
     limit: u64,
@@ -104,16 +64,6 @@ pub struct Stretch {
     must: bool,
 }
 
-/// What a stretch must know of the model and the memory it works on.
-pub struct Load {
-    /// Bytes of weights that lie in the heap.
-    pub weights: u64,
-    /// Bytes that the stretch may write: keys and values.
-    pub written: u64,
-    /// The dearest row of an earlier stretch, or a guess.
-    pub row: u64,
-}
-
 impl Stretch {
     /// A stretch that spends about `most` instructions, and never more than fits an update message.
     pub fn update(most: u64, load: &Load) -> Self {
@@ -128,6 +78,20 @@ impl Stretch {
     pub fn reserve(&mut self, written: u64) {
         let room = MOST_PER_MESSAGE.saturating_sub(after_writing(written));
         self.limit = self.limit.min(room);
+    }
+
+    /// A stretch of a set-up, or of a look through an uploaded file. In a message that is no longer fresh it does nothing, so that what was
+    /// written there before and what is read now don't touch too much stable memory together.
+    pub fn setting_up() -> Self {
+        let fresh = instruction_counter() < FRESH;
+        let limit = if fresh {
+            per_message().min(MOST_WRITING)
+        } else {
+            0
+        };
+        let mut stretch = Self::new(limit, STABLE_SETTING_UP, &Load::default());
+        stretch.must = true;
+        stretch
     }
 
     /// A stretch that fits a query.
@@ -164,10 +128,12 @@ impl Stretch {
     /// The first step in a fresh message always fits an update: what can't be cut must be done
     /// somewhere.
     pub fn more(&mut self, step: Step) -> bool {
-        let now = instruction_counter();
+        self.fits(step, instruction_counter())
+    }
+
+    fn fits(&mut self, step: Step, now: u64) -> bool {
         self.settle(now);
-        let row = self.row + self.row / 16;
-        let next = step.rows as u64 * row + reading(step.bytes) + self.touch;
+        let next = step.rows as u64 * next_row(self.row) + reading(step.bytes) + self.touch;
         let within = now + next <= self.limit && step.bytes <= self.readable;
         let fits = within || (self.must && now < FRESH);
         self.must = false;
@@ -182,12 +148,6 @@ impl Stretch {
         self.settle(instruction_counter());
         (std::mem::take(&mut self.spent), self.row)
     }
-}
-
-/// What reading weights from stable memory takes: each byte, and the pages that they lie in and
-/// are read into.
-fn reading(bytes: u64) -> u64 {
-    bytes + bytes.div_ceil(PAGE) * TOUCHED
 }
 
 /// Ends this message and goes on in the next one.
@@ -214,5 +174,71 @@ pub fn only_self() -> Result<(), String> {
         Ok(())
     } else {
         Err("only the canister itself may call this method".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MB: u64 = 1 << 20;
+
+    fn load() -> Load {
+        Load {
+            weights: 0,
+            written: 0,
+            row: 1_000,
+        }
+    }
+
+    fn step(rows: usize, bytes: u64) -> Step {
+        Step { rows, bytes }
+    }
+
+    /// How many steps a stretch allows that take as much as they are reckoned to.
+    fn steps(stretch: &mut Stretch, step: Step) -> u64 {
+        let takes = step.rows as u64 * 1_000 + reading(step.bytes);
+        (0..1_000)
+            .find(|n| !stretch.fits(step, n * takes))
+            .unwrap_or(0)
+    }
+
+    #[test]
+    fn bytes_that_are_read_are_reckoned() {
+        // Instructions would do for far more: an update may touch 2 GiB, a query 1 GiB.
+        let mut update = Stretch::new(MOST_PER_MESSAGE, STABLE_PER_UPDATE, &load());
+        assert_eq!(steps(&mut update, step(1, 100 * MB)), 19);
+        let mut query = Stretch::new(MOST_PER_QUERY, STABLE_PER_QUERY, &load());
+        assert_eq!(steps(&mut query, step(1, 100 * MB)), 9);
+        // What reads nothing goes on, what reads little as far as there is room.
+        assert!(query.fits(step(1, 0), 3_000_000_000));
+        assert!(query.fits(step(1, 60 * MB), 3_000_000_000));
+        assert!(!query.fits(step(1, MB), 3_200_000_000));
+    }
+
+    #[test]
+    fn instructions_are_reckoned_by_the_dearest_row() {
+        let mut stretch = Stretch::new(100_000, STABLE_PER_UPDATE, &load());
+        assert_eq!(steps(&mut stretch, step(10, 0)), 9);
+        // A row that took three times as much leaves room for fewer.
+        let mut stretch = Stretch::new(100_000, STABLE_PER_UPDATE, &load());
+        assert!(stretch.fits(step(10, 0), 0));
+        assert!(stretch.fits(step(10, 0), 30_000));
+        assert!(!stretch.fits(step(22, 0), 31_000));
+        assert!(stretch.fits(step(21, 0), 31_000));
+    }
+
+    #[test]
+    fn what_can_not_be_cut_is_done_in_a_fresh_message() {
+        let heavy = step(32, 3_000 * MB);
+        let fresh = || Stretch {
+            must: true,
+            ..Stretch::new(1_000_000, STABLE_PER_UPDATE, &load())
+        };
+        assert!(fresh().fits(heavy, FRESH - 1));
+        assert!(!fresh().fits(heavy, FRESH));
+        let mut stretch = fresh();
+        assert!(stretch.fits(step(1, 0), 0));
+        assert!(!stretch.fits(heavy, 1_000));
     }
 }

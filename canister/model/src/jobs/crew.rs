@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use icgpt_engine::{self as engine, Batch, Generation, Model, Precision};
+use icgpt_engine::{self as engine, Batch, Generation, Model};
 
 use super::job::{Ask, Job};
 use super::sessions::Sessions;
 use crate::answer;
 use crate::error::Error;
 use crate::options;
-use crate::slices::{Load, Stretch};
+use crate::reckoning::{self, Load};
+use crate::slices::Stretch;
 use crate::types::Finish;
 
 /// Bytes of keys and values of running jobs, for a model that takes none itself; half of what the
@@ -21,9 +22,6 @@ const LEAST_ROOM: u64 = 1 << 28;
 
 /// Bytes of kept sessions.
 const KEPT: u64 = 1 << 28;
-
-/// Positions that a cache grows by.
-const BLOCK: usize = 64;
 
 /// What a caller reads when no token was left to choose.
 const EXHAUSTED: &str = "no token is left to choose from: the n-gram bans and min_new_tokens \
@@ -61,48 +59,26 @@ pub fn finish(finish: engine::Finish) -> Finish {
     }
 }
 
-/// Copies what a generation has found into its job.
+/// Copies what a generation has found into its job. It gives log-probabilities of the tokens that it
+/// chose itself, which may be fewer than the job has.
 pub fn take_over(job: &mut Job, generation: &Generation) {
     let known = job.tokens.len().min(generation.tokens().len());
-    job.tokens.extend_from_slice(&generation.tokens()[known..]);
-    let known = job.logprobs.len().min(generation.logprobs().len());
-    let found = &generation.logprobs()[known..];
-    job.logprobs.extend(answer::logprobs(found));
-}
-
-/// What a stretch must know of a model and the bytes that it may write.
-pub fn load(model: &Model, written: u64, row: u64) -> Load {
-    let config = model.config();
-    let attention = (config.n_layer * config.n_embd * config.n_ctx) as u64;
-    let products = match model.precision() {
-        Precision::F32 => 2 * model.parameters(),
-        Precision::Int8 | Precision::Int16 => model.parameters() * 3 / 4,
-    };
-    let whole = products + attention;
-    // A model larger than the heap is asked about block by block; the last one has the head too.
-    let step = if model.is_streamed() {
-        2 * whole / config.n_layer as u64
-    } else {
-        whole
-    };
-    Load {
-        weights: model.memory(),
-        written,
-        row: row.max(step),
-    }
+    let found = &generation.tokens()[known..];
+    job.tokens.extend_from_slice(found);
+    let logprobs = generation.logprobs();
+    let known = logprobs.len().saturating_sub(found.len());
+    job.logprobs.extend(answer::logprobs(&logprobs[known..]));
 }
 
 /// Bytes of keys and values that an answer takes when it is as long as it may be.
 pub fn memory(model: &Model, ask: &Ask) -> u64 {
-    let config = model.config();
     let longest = ask.prompt.len() + options::longest(&ask.options) as usize;
-    let positions = longest.min(config.n_ctx).next_multiple_of(BLOCK);
-    let number = match model.precision() {
-        Precision::F32 => 4,
-        Precision::Int8 | Precision::Int16 => 2,
-    };
-    // The scales of keys and values, and padding, take some more.
-    (positions * config.n_layer * config.n_embd * 2 * number * 17 / 16) as u64
+    reckoning::cache(model, longest)
+}
+
+/// Bytes that all running jobs of a model may take.
+pub fn room(model: &Model) -> u64 {
+    ROOM.saturating_sub(model.memory() / 2).max(LEAST_ROOM)
 }
 
 impl Crew {
@@ -155,13 +131,12 @@ impl Crew {
 
     /// Bytes that are left for further jobs.
     pub fn room(&self, jobs: &BTreeMap<u64, Job>) -> u64 {
-        let room = ROOM.saturating_sub(self.model.memory() / 2);
-        room.max(LEAST_ROOM).saturating_sub(self.taken(jobs))
+        room(&self.model).saturating_sub(self.taken(jobs))
     }
 
     /// What a stretch must know.
     pub fn load(&self, jobs: &BTreeMap<u64, Job>) -> Load {
-        load(&self.model, self.taken(jobs), self.row)
+        Load::of(&self.model, self.taken(jobs), self.row)
     }
 
     /// Takes a job in: from where it stands, with what a kept session already has of it.
@@ -177,13 +152,9 @@ impl Crew {
         } = &job.ask;
         let model = &self.model;
         let request = options::request(options, model.config(), prompt.clone(), *seed)?;
-        // Log-probabilities are not written down, so all of them are computed again.
-        let begun = match options.logprobs {
-            Some(_) => options.begun.as_deref().unwrap_or_default(),
-            None => &job.tokens[..],
-        };
-        let session = self.sessions.take(model, &[&prompt[..], begun].concat());
-        let generation = Generation::resume(model, request, session, begun)?;
+        let begun = [&prompt[..], &job.tokens].concat();
+        let session = self.sessions.take(model, &begun);
+        let generation = Generation::resume(model, request, session, &job.tokens)?;
         self.batch.add(number, generation);
         Ok(())
     }
@@ -212,8 +183,10 @@ impl Crew {
     }
 
     /// Runs those that don't pause: for so many passes at most, and no longer than the stretch.
-    pub fn run(&mut self, stretch: &mut Stretch, most: usize) -> Ran {
+    /// `written` is what all jobs may write.
+    pub fn run(&mut self, stretch: &mut Stretch, most: usize, written: u64) -> Ran {
         let (mut passes, mut in_time) = (0, true);
+        self.batch.limit_rows(reckoning::rows(&self.model, written));
         let over = self.batch.run(&self.model, &mut |step| {
             // A pass over weights that are read layer by layer is not cut: it would be begun anew.
             if step.bytes == 0 && passes >= most {

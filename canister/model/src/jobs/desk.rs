@@ -192,7 +192,7 @@ impl Desk {
             let load = crew.load(&self.jobs);
             let stretch = stretch.get_or_insert_with(|| Stretch::update(most, &load));
             stretch.reserve(load.written);
-            if !self.run(stretch) {
+            if !self.run(stretch, load.written) {
                 break;
             }
         }
@@ -200,7 +200,7 @@ impl Desk {
     }
 
     /// Runs the batch until it is time to look round (true) or the stretch is over (false).
-    fn run(&mut self, stretch: &mut Stretch) -> bool {
+    fn run(&mut self, stretch: &mut Stretch, written: u64) -> bool {
         let Some(crew) = &mut self.crew else {
             return false;
         };
@@ -220,7 +220,7 @@ impl Desk {
             passes = passes.min(PASSES_BETWEEN_ADMISSIONS);
         }
         crew.pause(&pausing);
-        let ran = crew.run(stretch, passes);
+        let ran = crew.run(stretch, passes, written);
         for number in &pausing {
             if let Some(job) = self.jobs.get_mut(number) {
                 job.paused = job.paused.saturating_add(ran.passes as u32);
@@ -410,13 +410,26 @@ impl Desk {
         }
     }
 
-    /// Ends all running jobs: the platform has stopped each of many attempts to go on.
+    /// Ends the jobs that the platform has stopped each of many attempts to go on with. A trap takes
+    /// back who was let in, too: so they are those that would be let in now.
     pub fn give_up(&mut self) {
-        let members: Vec<u64> = self.crew.iter().flat_map(Crew::members).collect();
-        for number in members {
+        self.dissolve();
+        let Ok(model) = serving::model() else {
+            return;
+        };
+        let mut room = crew::room(&model);
+        for place in 0..MOST_RUNNING {
+            let next = self.queue.peek(|_| true);
+            let Some((number, job)) = next.and_then(|n| Some((n, self.jobs.get(&n)?))) else {
+                return;
+            };
+            let needed = crew::memory(&model, &job.ask);
+            if place > 0 && needed > room {
+                return;
+            }
+            room = room.saturating_sub(needed);
             self.end(number, Finish::Failed(STUCK.into()));
         }
-        self.crew = None;
     }
 
     /// Writes down how far submitted jobs have come.
@@ -425,10 +438,11 @@ impl Desk {
             return;
         };
         for number in crew.members() {
-            if let Some(job) = self.jobs.get(&number)
+            if let Some(job) = self.jobs.get_mut(&number)
                 && job.kind == Kind::Submitted
             {
                 store::answered(number, job);
+                job.noted = job.logprobs.len();
             }
         }
     }

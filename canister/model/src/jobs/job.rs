@@ -54,6 +54,11 @@ pub struct Ask {
 }
 
 impl Ask {
+    /// Tokens of the answer that the caller had already.
+    pub fn begun(&self) -> &[u32] {
+        self.options.begun.as_deref().unwrap_or_default()
+    }
+
     /// How its caller wants to see the answer.
     pub fn view(&self) -> View {
         let (from, to) = (self.own.0 as usize, self.own.1 as usize);
@@ -76,8 +81,10 @@ pub struct Job {
     pub charge: Charge,
     /// The answer so far.
     pub tokens: Vec<u32>,
-    /// Log-probabilities so far, where they were asked for.
+    /// Log-probabilities so far, where they were asked for, of all tokens but those of `begun`.
     pub logprobs: Vec<TokenLogprobs>,
+    /// How many of them are in stable memory.
+    pub noted: usize,
     /// What it has taken, a part of what it shared with others included.
     pub instructions: u64,
     /// Its end was asked for, and how it is to be told.
@@ -125,6 +132,24 @@ pub struct Ended {
 }
 
 impl Job {
+    /// A job that has nothing but what it was asked with.
+    pub fn new(id: Id, owner: Principal, kind: Kind, ask: Ask, charge: Charge) -> Job {
+        Job {
+            id,
+            owner,
+            kind,
+            tokens: ask.begun().to_vec(),
+            ask,
+            charge,
+            logprobs: Vec::new(),
+            noted: 0,
+            instructions: 0,
+            ending: None,
+            seen: 0,
+            paused: 0,
+        }
+    }
+
     /// The job as it stays when it has ended.
     pub fn ended(self, finish: Finish) -> Ended {
         Ended {

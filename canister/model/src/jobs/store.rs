@@ -5,14 +5,17 @@
 //! |---|---|
 //! | 4 · number | what was asked: written once |
 //! | 4 · number + 1 | the answer so far: written at the end of each stretch |
-//! | 4 · number + 2 | the whole job, when it has ended, in place of the two |
+//! | 4 · number + 2 | the whole job, when it has ended, in place of the others |
+//! | 2^63 + 2^12 · number + block | log-probabilities of 64 tokens, where they were asked for |
 //!
 //! A value is the layout's version, the first 8 bytes of the SHA-256 of what follows, and a Candid
 //! record. Running jobs are computed again from prompt and tokens, so nothing of the model's own
-//! state is kept.
+//! state is kept. Log-probabilities can take a hundred times as much as their tokens, so a stretch
+//! writes only the blocks that it added to. Version 1 had none: its jobs that want them begin anew.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use candid::{CandidType, Decode, Encode, Principal};
 use ic_stable_structures::StableBTreeMap;
@@ -24,11 +27,19 @@ use sha2::{Digest, Sha256};
 use super::job::{Ask, Ended, Id, Job, Kind};
 use crate::quotas::Charge;
 use crate::storage::{self, Region};
+use crate::types::TokenLogprobs;
 
-/// Layout of the values.
-pub const VERSION: u8 = 1;
+/// Layout of the values, and the oldest that can be read.
+pub const VERSION: u8 = 2;
+const OLDEST: u8 = 1;
 
 const CHECK: usize = 8;
+
+/// Where the keys of log-probabilities begin, how many blocks a job has room for, and the tokens of
+/// a block.
+const LOGPROBS: u64 = 1 << 63;
+const BLOCKS: u64 = 1 << 12;
+const BLOCK: usize = 64;
 
 type Map = StableBTreeMap<u64, Vec<u8>, Region>;
 
@@ -80,14 +91,16 @@ fn seal(encoded: &[u8]) -> Vec<u8> {
 
 fn open<T: CandidType + DeserializeOwned>(value: &[u8]) -> Result<T, Damage> {
     match value.split_first() {
-        Some((&VERSION, rest)) if rest.len() >= CHECK => {
+        Some((OLDEST..=VERSION, rest)) if rest.len() >= CHECK => {
             let (check, encoded) = rest.split_at(CHECK);
             if &Sha256::digest(encoded)[..CHECK] != check {
                 return Err(Damage::Checksum);
             }
             Decode!(encoded, T).map_err(|_| Damage::Checksum)
         }
-        Some((&version, _)) if version != VERSION => Err(Damage::Version(version)),
+        Some((&version, _)) if !(OLDEST..=VERSION).contains(&version) => {
+            Err(Damage::Version(version))
+        }
         _ => Err(Damage::Checksum),
     }
 }
@@ -110,6 +123,11 @@ pub fn asked(number: u64, job: &Job) {
     put(4 * number, &record);
 }
 
+fn blocks_of(number: u64) -> RangeInclusive<u64> {
+    let first = LOGPROBS + BLOCKS * number;
+    first..=first + BLOCKS - 1
+}
+
 /// Writes down the answer so far.
 pub fn answered(number: u64, job: &Job) {
     let tokens = job.tokens.iter().flat_map(|token| token.to_le_bytes());
@@ -119,6 +137,10 @@ pub fn answered(number: u64, job: &Job) {
         paused: job.paused,
     };
     put(4 * number + 1, &record);
+    let blocks = blocks_of(number).zip(job.logprobs.chunks(BLOCK));
+    for (key, block) in blocks.skip(job.noted / BLOCK) {
+        put(key, &block);
+    }
 }
 
 /// Writes down the whole job.
@@ -132,6 +154,10 @@ pub fn drop_running(number: u64) {
     with(|map| {
         map.remove(&(4 * number));
         map.remove(&(4 * number + 1));
+        let blocks = map.range(blocks_of(number)).map(|entry| *entry.key());
+        for key in blocks.collect::<Vec<u64>>() {
+            map.remove(&key);
+        }
     });
 }
 
@@ -164,6 +190,21 @@ pub fn read() -> Result<Found, Damage> {
         all.map(|entry| (*entry.key(), entry.value())).collect()
     });
     for (key, value) in entries {
+        if key >= LOGPROBS {
+            let (number, block) = ((key - LOGPROBS) / BLOCKS, key % BLOCKS);
+            let read = open(&value).map(|more: Vec<TokenLogprobs>| {
+                // Behind a block that is damaged the next one has no place.
+                if let Some(job) = found.running.get_mut(&number)
+                    && job.logprobs.len() == BLOCK * block as usize
+                {
+                    job.logprobs.extend(more);
+                }
+            });
+            if let Err(version @ Damage::Version(_)) = read {
+                return Err(version);
+            }
+            continue;
+        }
         let number = key / 4;
         found.next = found.next.max(number + 1);
         let read = match key % 4 {
@@ -173,10 +214,7 @@ pub fn read() -> Result<Found, Damage> {
                 Ok(())
             }),
             1 => open(&value).map(|answer: Answer| {
-                // Log-probabilities are not written down: those jobs begin anew.
-                if let Some(job) = found.running.get_mut(&number)
-                    && job.ask.options.logprobs.is_none()
-                {
+                if let Some(job) = found.running.get_mut(&number) {
                     let tokens = answer.tokens.as_chunks::<4>().0;
                     job.tokens = tokens.iter().map(|&t| u32::from_le_bytes(t)).collect();
                     job.instructions = answer.instructions;
@@ -197,7 +235,22 @@ pub fn read() -> Result<Found, Damage> {
             Err(Damage::Checksum) => found.damaged.push(number),
         }
     }
+    found.running.values_mut().for_each(agree);
     Ok(found)
+}
+
+/// Cuts tokens and log-probabilities to the same length, if both are wanted; what is behind it is
+/// computed again.
+fn agree(job: &mut Job) {
+    if job.ask.options.logprobs.is_some() {
+        let begun = job.ask.begun().len();
+        job.tokens.truncate(begun + job.logprobs.len());
+        job.logprobs
+            .truncate(job.tokens.len().saturating_sub(begun));
+    } else {
+        job.logprobs.clear();
+    }
+    job.noted = job.logprobs.len();
 }
 
 fn drop_answer(number: u64) {
@@ -205,24 +258,20 @@ fn drop_answer(number: u64) {
 }
 
 fn job(asked: Asked) -> Option<Job> {
-    Some(Job {
-        id: Id::try_from(asked.id.as_slice()).ok()?,
-        owner: asked.owner,
-        kind: Kind::Submitted,
-        tokens: asked.ask.options.begun.clone().unwrap_or_default(),
-        ask: asked.ask,
-        charge: asked.charge,
-        logprobs: Vec::new(),
-        instructions: 0,
-        ending: None,
-        seen: 0,
-        paused: 0,
-    })
+    let id = Id::try_from(asked.id.as_slice()).ok()?;
+    Some(Job::new(
+        id,
+        asked.owner,
+        Kind::Submitted,
+        asked.ask,
+        asked.charge,
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{Logprob, Options};
 
     #[test]
     fn a_record_comes_back() {
@@ -248,6 +297,62 @@ mod tests {
             let damage = open::<Answer>(&value[..short]).err();
             assert_eq!(damage, Some(Damage::Checksum));
         }
+    }
+
+    fn logprobs(count: usize) -> Vec<TokenLogprobs> {
+        let one = |i| TokenLogprobs {
+            chosen: Logprob {
+                token_id: i as u32,
+                logprob: -0.5,
+            },
+            top: Vec::new(),
+        };
+        (0..count).map(one).collect()
+    }
+
+    fn job_with(options: Options, tokens: usize, found: usize) -> Job {
+        let ask = Ask {
+            prompt: vec![1],
+            own: (0, 1),
+            options,
+            seed: 0,
+            model: ByteBuf::new(),
+        };
+        let owner = Principal::anonymous();
+        Job {
+            tokens: vec![5; tokens],
+            logprobs: logprobs(found),
+            ..Job::new([0; 32], owner, Kind::Submitted, ask, Charge::default())
+        }
+    }
+
+    #[test]
+    fn tokens_and_log_probabilities_go_on_from_the_same_place() {
+        let wanted = Options {
+            logprobs: Some(2),
+            begun: Some(vec![5; 3]),
+            ..Options::default()
+        };
+        // Begun elsewhere are three; of the others a block is damaged, all are, none is, or tokens.
+        for (tokens, found, left) in [(80, 64, 67), (80, 0, 3), (80, 77, 80), (3, 77, 3)] {
+            let mut job = job_with(wanted.clone(), tokens, found);
+            agree(&mut job);
+            assert_eq!((job.tokens.len(), job.logprobs.len()), (left, left - 3));
+            assert_eq!(job.noted, left - 3);
+        }
+        let mut job = job_with(Options::default(), 80, 0);
+        agree(&mut job);
+        assert_eq!((job.tokens.len(), job.logprobs.len()), (80, 0));
+    }
+
+    #[test]
+    fn blocks_of_jobs_lie_apart_and_behind_all_else() {
+        for number in [0, 1, 2, 1 << 40] {
+            assert!(*blocks_of(number).start() > 4 * (number + 1));
+            assert!(blocks_of(number).end() < blocks_of(number + 1).start());
+        }
+        // The longest answer that can be asked for has 32,768 tokens.
+        assert!(BLOCKS * BLOCK as u64 >= 32_768);
     }
 
     #[test]

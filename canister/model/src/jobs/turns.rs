@@ -17,8 +17,9 @@ use ic_cdk_executor::in_tracking_executor_context;
 
 use super::desk;
 use crate::certified;
+use crate::reckoning::touching;
 use crate::serving;
-use crate::slices::{self, only_self, touching};
+use crate::slices::{self, only_self};
 
 /// A job shows its first tokens soon and then takes longer stretches, since every message pays
 /// again for touching the weights.
@@ -114,7 +115,11 @@ async fn send() {
         TRAPS.set(TRAPS.get() + 1);
         desk::with(|desk| match TRAPS.get() {
             BEGIN_ANEW => desk.dissolve(),
-            GIVE_UP.. => desk.give_up(),
+            GIVE_UP.. => {
+                // Others may be stuck for other reasons; they get as many attempts.
+                TRAPS.set(0);
+                desk.give_up();
+            }
             _ => {}
         });
     }
