@@ -16,36 +16,19 @@ from typing import Any
 
 import pytest
 from clients_kit import MODULES, PYTHON, has_node
-from replica_kit import MINUTE, Ed25519, Raw, delegate, wasm
+from replica_kit import COUNTER, MINUTE, Ed25519, Raw, delegate, wasm
 from test_signatures import Issuer
 
 from icgpt.network import NetworkInfo
 from icgpt.principal import to_text
 
 HERE = Path(__file__).parent
-# `inc` and `get` answer the Candid value of a counter that starts at 7 : nat32.
-WAT = r"""
-(module
-  (import "ic0" "msg_reply_data_append" (func $append (param i32 i32)))
-  (import "ic0" "msg_reply" (func $reply))
-  (import "ic0" "trap" (func $trap (param i32 i32)))
-  (memory 1)
-  (data (i32.const 0) "DIDL\00\01\79\07\00\00\00boom!")
-  (func $answer (call $append (i32.const 0) (i32.const 11)) (call $reply))
-  (func (export "canister_update inc")
-    (i32.store8 (i32.const 7) (i32.add (i32.load8_u (i32.const 7)) (i32.const 1)))
-    (call $answer))
-  (func (export "canister_query get") (call $answer))
-  (func (export "canister_update boom") (call $trap (i32.const 11) (i32.const 5)))
-  (@custom "icp:public candid:service"
-    "service : { inc : () -> (nat32); get : () -> (nat32) query; boom : () -> (nat32); }"))
-"""
 
 
 @pytest.fixture
 def counter(local: NetworkInfo) -> str:
     raw = Raw(local.url, local.root_key)
-    return to_text(raw.new(wasm(WAT)))
+    return to_text(raw.new(wasm(COUNTER)))
 
 
 def results_of(command: list[str], folder: Path, **environment: str) -> dict[str, Any]:

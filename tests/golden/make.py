@@ -24,39 +24,19 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 sys.path.insert(0, str(Path(__file__).parent))
 import recipe
-
-HERE = Path(__file__).parent
-# A likeliest id is worth testing only where the second likeliest is further away than rounding.
-MARGIN = 3e-4
-
-
-class UnclearError(Exception):
-    """These weights make a poor test: two logits too close, or always the same id."""
-
-
-# The default attention (SDPA) of transformers 4.55 ignores scale_attn_by_inverse_layer_idx.
-BASE = {
-    "attn_implementation": "eager",
-    "embd_pdrop": 0.0,
-    "attn_pdrop": 0.0,
-    "resid_pdrop": 0.0,
-    "eos_token_id": None,
-    "bos_token_id": None,
-}
+from random_models import HERE, Family, Recipe, causal_mask, likeliest, logits, make_all, rounded
 
 # name -> (configuration, how it is stored, length of the prompt)
-MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
+MODELS: dict[str, Recipe] = {
     "odd-heads": (
         {"n_layer": 2, "n_head": 3, "n_embd": 15, "n_positions": 24, "vocab_size": 31},
         {"dtype": torch.float32, "prefix": True},
@@ -104,111 +84,21 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
 }  # fmt: skip
 
 
-def randomise(model: GPT2LMHeadModel, seed: list[int], how: dict[str, Any]) -> None:
-    """Give every weight a seeded value that the stored type can hold exactly."""
-    rng = np.random.default_rng(seed)
-    for key, weight in sorted(model.named_parameters()):
-        values = rng.standard_normal(tuple(weight.shape))
-        if ".ln_" in key and key.endswith("weight"):
-            values = 1 + 0.2 * values
-        elif key.endswith("bias"):
-            values *= 0.2 if how.get("biases", True) else 0
-        elif "wte" in key or "lm_head" in key:
-            values *= 0.4
-        elif "wpe" not in key:
-            values *= 2.5 / np.sqrt(weight.shape[0])
-        stored = torch.tensor(values, dtype=torch.float32).to(how["dtype"])
-        weight.data.copy_(stored.to(torch.float32))
+def spread(key: str, shape: tuple[int, ...]) -> float:
+    """The standard deviation of a weight."""
+    if "wte" in key or "lm_head" in key:
+        return 0.4
+    return 1.0 if "wpe" in key else float(2.5 / np.sqrt(shape[0]))
 
 
-def save(model: GPT2LMHeadModel, config: dict[str, Any], how: dict[str, Any], folder: Path) -> None:
-    """Write the model as some checkpoint in the wild looks."""
-    tensors = {}
-    for key, weight in model.state_dict().items():
-        if key == "lm_head.weight" and config.get("tie_word_embeddings", True):
-            continue
-        if key.endswith(".bias") and not how.get("biases", True):
-            continue
-        name = key if how["prefix"] else key.removeprefix("transformer.")
-        tensors[name] = weight.to(how["dtype"]).contiguous().clone()
-    if how.get("masks"):
-        n = config["n_positions"]
-        for layer in range(config["n_layer"]):
-            tensors[f"h.{layer}.attn.bias"] = torch.ones(1, 1, n, n, dtype=torch.bool).tril()
-            tensors[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"} | config) + "\n")
+def extras(model: Any, layer: int) -> dict[str, torch.Tensor]:
+    """Masks of a layer."""
+    at = f"h.{layer}.attn."
+    mask = causal_mask(model.config.n_positions)
+    return {at + "bias": mask, at + "masked_bias": torch.tensor(-1e4)}
 
 
-def logits(model: GPT2LMHeadModel, ids: list[int]) -> torch.Tensor:
-    """Logits after each of the ids: (positions, vocabulary), without a cache."""
-    with torch.no_grad():
-        return model(torch.tensor([ids]), use_cache=False).logits[0]
-
-
-def likeliest(row: torch.Tensor) -> int:
-    """The id of the highest logit, which must be clearly the highest."""
-    top = row.topk(2)
-    margin = float(top.values[0] - top.values[1])
-    if margin < MARGIN:
-        raise UnclearError(f"two ids lie within {margin}")
-    return int(top.indices[0])
-
-
-def greedy(model: GPT2LMHeadModel, prompt: list[int]) -> list[int]:
-    """Likeliest ids to the edge of the context."""
-    ids = list(prompt)
-    while len(ids) <= model.config.n_positions:
-        ids.append(likeliest(logits(model, ids)[-1]))
-    return ids[len(prompt) :]
-
-
-def slide(model: GPT2LMHeadModel, prompt: list[int], count: int) -> list[int]:
-    """Likeliest ids in a context that slides."""
-    n_ctx = model.config.n_positions
-    ids, window = list(prompt), list(prompt)
-    for _ in range(count):
-        token = likeliest(logits(model, window)[-1])
-        ids.append(token)
-        window = [*window, token] if len(window) < n_ctx else ids[-(n_ctx - n_ctx // 4) :]
-    return ids[len(prompt) :]
-
-
-def rounded(row: torch.Tensor) -> list[float]:
-    return [round(float(value), 6) for value in row]
-
-
-def small(name: str, attempt: int) -> None:
-    config, how, length = MODELS[name]
-    seed = [zlib.crc32(name.encode()), attempt]
-    model = GPT2LMHeadModel(GPT2Config(**BASE, **config)).eval()
-    randomise(model, seed, how)
-    rng = np.random.default_rng([*seed, 1])
-    prompt = [int(i) for i in rng.integers(0, config["vocab_size"], length)]
-    expected = {
-        "prompt": prompt,
-        "greedy": greedy(model, prompt),
-        "slide": slide(model, prompt, 2 * config["n_positions"]),
-        "logits": [rounded(row) for row in logits(model, prompt)],
-    }
-    different = len(set(expected["greedy"]))
-    if different < min(config["vocab_size"], 8, len(expected["greedy"]) // 2):
-        raise UnclearError("always the same ids")
-    folder = HERE / name
-    folder.mkdir(exist_ok=True)
-    save(model, config, how, folder)
-    (folder / "expected.json").write_text(json.dumps(expected) + "\n")
-    print(f"{name}: seed {attempt}, {different} different ids of {len(expected['greedy'])}")
-
-
-def small_until_clear(name: str) -> None:
-    """Try seeds until one makes a good test."""
-    for attempt in range(100):
-        try:
-            return small(name, attempt)
-        except UnclearError:
-            continue
-    raise SystemExit(f"{name}: no seed makes a good test")
+GPT2 = Family("gpt2", GPT2Config, GPT2LMHeadModel, spread, extras)
 
 
 def large() -> None:
@@ -243,5 +133,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["124m"]:
         large()
     else:
-        for each in MODELS:
-            small_until_clear(each)
+        make_all(GPT2, MODELS.items())

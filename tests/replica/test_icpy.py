@@ -11,7 +11,7 @@ from ic.candid import Types, encode
 from ic.canister import Canister
 from ic.client import Client
 from ic.identity import DelegateIdentity, Identity
-from replica_kit import Raw
+from replica_kit import COUNTER, COUNTER_SERVICE, Raw
 
 from icgpt.network import NetworkInfo
 
@@ -23,26 +23,6 @@ MANAGEMENT = """service ic : {
   canister_status : (record { canister_id : principal; }) -> (record {
     status : variant { running; stopping; stopped; }; cycles : nat; });
   stop_canister : (record { canister_id : principal; }) -> ();
-}"""
-# Replies with the Candid value 7 : nat32, and counts in its own reply.
-WAT = r"""
-(module
-  (import "ic0" "msg_reply_data_append" (func $append (param i32 i32)))
-  (import "ic0" "msg_reply" (func $reply))
-  (import "ic0" "trap" (func $trap (param i32 i32)))
-  (memory 1)
-  (data (i32.const 0) "DIDL\00\01\79\07\00\00\00boom!")
-  (func $answer (call $append (i32.const 0) (i32.const 11)) (call $reply))
-  (func (export "canister_update inc")
-    (i32.store8 (i32.const 7) (i32.add (i32.load8_u (i32.const 7)) (i32.const 1)))
-    (call $answer))
-  (func (export "canister_query get") (call $answer))
-  (func (export "canister_update boom") (call $trap (i32.const 11) (i32.const 5))))
-"""
-SERVICE = """service : {
-  inc : () -> (nat32);
-  get : () -> (nat32) query;
-  boom : () -> (nat32);
 }"""
 
 
@@ -63,11 +43,11 @@ def test_the_life_of_a_canister(
     install: dict[str, Any] = {
         "mode": {"install": None},
         "canister_id": canister_id,
-        "wasm_module": wat(WAT),
+        "wasm_module": wat(COUNTER),
         "arg": b"",
     }
     management.install_code(install)
-    canister = Canister(agent, canister_id, SERVICE)
+    canister = Canister(agent, canister_id, COUNTER_SERVICE)
     assert canister.inc() == [8]
     assert canister.get() == [8]
     with pytest.raises(Exception, match="boom!"):
