@@ -1,6 +1,8 @@
 //! What the engine's tests share: the golden models, and checkpoints made up on the spot.
 #![allow(dead_code, clippy::unwrap_used, clippy::ptr_arg, missing_docs)]
 
+pub mod textbook;
+
 use std::fs;
 use std::path::PathBuf;
 
