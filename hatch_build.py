@@ -1,8 +1,8 @@
 """Puts the built canister into the wheel, so that who installs it needs no Rust.
 
 `canister/build/model.wasm.gz` becomes `icgpt/_canister/model.wasm.gz`; other modules that lie there
-go with it. An editable install takes them from the checkout instead. The sdist carries them too, so
-a wheel can be made from it where there is no Rust.
+go with it, and the figures that were measured with it. An editable install takes them from the
+checkout instead. The sdist carries them too, so a wheel can be made from it where there is no Rust.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 BUILT = "canister/build"
+FIGURES = Path("docs/performance.json")  # what `icgpt cost --shape` goes by
 NEEDED = "model.wasm.gz"
 
 
@@ -30,5 +31,7 @@ class CanisterHook(BuildHookInterface):  # type: ignore[type-arg]
                 "Build it first with ./scripts/build-canister"
             )
         folder = "icgpt/_canister" if self.target_name == "wheel" else BUILT
+        if self.target_name == "wheel":
+            build_data["force_include"][str(Path(self.root) / FIGURES)] = f"{folder}/{FIGURES.name}"
         for path in modules:
             build_data["force_include"][str(path)] = f"{folder}/{path.name}"

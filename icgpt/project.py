@@ -88,6 +88,16 @@ class Project:
             written.append(path)
         return written
 
+    def names(self) -> list[str]:
+        """All names that some file has an id for, on whatever network."""
+        if self.root is None:
+            files = [config_dir() / "canister_ids.json"]
+        else:
+            files = [self.root / "canister_ids.json"]
+            files += sorted((self.root / ".dfx").glob("*/canister_ids.json"))
+            files += sorted((self.root / ".icp").glob("*/mappings/*.ids.json"))
+        return sorted({name for path in files for name in _read(path) if _NAME.fullmatch(name)})
+
     def check_name(self, name: str) -> None:
         """Raises unless a canister may go by this name."""
         if not _NAME.fullmatch(name) or _ID.fullmatch(name):

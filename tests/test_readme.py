@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,12 +80,18 @@ def test_every_command(project: Path) -> None:
 
 def test_the_demo(tmp_path: Path) -> None:
     """Run in a copy of the outline, so that this checkout's own files stay as they are."""
+    # The set-up must find nothing to do: it would install this copy into the checkout's .venv.
+    have = ROOT / ".venv" / "icgpt-installed"
+    want = subprocess.run(
+        ["cksum"], stdin=(ROOT / "pyproject.toml").open("rb"), capture_output=True, text=True
+    )
+    assert have.is_file(), "run ./scripts/setup first"
+    assert have.read_text().split(" ", 1)[1] == want.stdout, "run ./scripts/setup first"
     (tmp_path / "scripts").mkdir()
-    for script in (ROOT / "scripts").iterdir():
-        (tmp_path / "scripts" / script.name).symlink_to(script)
+    for file in (*(ROOT / "scripts").iterdir(), ROOT / "rust-toolchain.toml"):
+        shutil.copy(file, tmp_path / file.relative_to(ROOT))
     names = [".venv", "canister", "icgpt", "dfx.json", "pyproject.toml", "hatch_build.py"]
-    names += ["LICENSE", "README.md", "rust-toolchain.toml"]
-    for name in names:
+    for name in (*names, "LICENSE", "README.md"):
         (tmp_path / name).symlink_to(ROOT / name)
     environment = os.environ | {
         "ICGPT_STATE_DIR": str(tmp_path / "state"),

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,21 +23,47 @@ from icgpt.cli.common import error_text, fitted
 from icgpt.cli.help import Group
 from icgpt.errors import IcgptError
 
-# Name, module and function, and the line in `icgpt --help`: kept here so that help loads nothing.
-COMMANDS = {
-    "demo": ("icgpt.cli.demo", "demo", "Start a network, put a model on it and let it write."),
-    "network": ("icgpt.cli.network", "network", "Start and stop the local network."),
-    "deploy": ("icgpt.cli.deploy", "deploy", "Create a canister, or bring its code up to date."),
-    "upload": ("icgpt.cli.upload", "upload", "Put a model into a canister."),
-    "generate": ("icgpt.cli.generate", "generate", "Let the model answer a text."),
-    "chat": ("icgpt.cli.chat", "chat", "Talk with the model, turn by turn."),
-    "infer": ("icgpt.cli.infer", "infer", "Let the model go on from token ids."),
-    "tokenize": ("icgpt.cli.tokenize", "tokenize", "Turn a text into token ids."),
-    "decode": ("icgpt.cli.decode", "decode", "Turn token ids into text."),
-    "access": ("icgpt.cli.access", "access", "Say who may use a canister."),
-    "status": ("icgpt.cli.status", "status", "Show network, canister and model."),
-    "train": ("icgpt.cli.train", "train", "Train a small model (needs PyTorch)."),
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+# Module and the line in `icgpt --help`: kept here so that help loads nothing. The function has the
+# command's name.
+SECTIONS = {
+    "Begin": {
+        "demo": "Start a network, put a model on it and let it write.",
+        "network": "Start and stop the local network.",
+        "deploy": "Create a canister, or bring its code up to date.",
+        "upload": "Put a model into a canister.",
+        "train": "Train a small model (needs PyTorch).",
+    },
+    "Talk": {
+        "generate": "Let the model answer a text.",
+        "chat": "Talk with the model, turn by turn.",
+        "infer": "Let the model go on from token ids.",
+        "tokenize": "Turn a text into token ids.",
+        "decode": "Turn token ids into text.",
+    },
+    "Measure": {
+        "eval": "Say how well the model knows a text.",
+        "bench": "Measure how fast the model writes.",
+        "cost": "Say what it costs on mainnet.",
+    },
+    "Look after": {
+        "status": "Show network, canister and model.",
+        "models": "List models, built in and in canisters.",
+        "access": "Say who may use a canister.",
+        "logs": "Show what a canister logs.",
+    },
+    "This program": {
+        "config": "Show the settings and where they come from.",
+        "completion": "Let the shell complete commands.",
+        "env": "Describe this installation, for bug reports.",
+    },
 }
+COMMANDS = {name: line for section in SECTIONS.values() for name, line in section.items()}
+
+
+_MODULES = {"eval": "evaluate", "config": "configuration"}  # where the name is taken
 
 
 class LazyGroup(Group):
@@ -51,25 +77,38 @@ class LazyGroup(Group):
         """Imports a command."""
         if cmd_name not in COMMANDS:
             return None
-        module, function, _ = COMMANDS[cmd_name]
-        command = getattr(import_module(module), function)
+        module = import_module(f"icgpt.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        command = getattr(module, _MODULES.get(cmd_name, cmd_name))
         if not isinstance(command, click.Command):
-            raise TypeError(f"{module}.{function} is no command")
+            raise TypeError(f"{module.__name__} has no such command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry[2]) for name, entry in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, lines in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), line) for name, line in lines.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The names, without importing what they do."""
+        from click.shell_completion import CompletionItem
+
+        return [
+            CompletionItem(name, help=line)
+            for name, line in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
 
 
 @click.group(
     cls=LazyGroup,
     examples=[
-        "icgpt network start                 a local Internet Computer",
-        "icgpt deploy                        a canister on it",
-        "icgpt upload model shakespeare-char a model in it",
-        'icgpt generate "ROMEO:" -n 200      and its words',
+        "icgpt demo                           see it work, from nothing",
+        "icgpt network start                  a local Internet Computer",
+        "icgpt deploy                         a canister on it",
+        "icgpt upload model shakespeare-char  a model in it",
+        'icgpt generate "ROMEO:" -n 200       and its words',
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -82,7 +121,12 @@ def run(arguments: Sequence[str]) -> int:
     """Runs a command line; its exit code. Errors are told here and nowhere else."""
     as_json = "--json" in takewhile(lambda argument: argument != "--", arguments)
     try:
-        code = cli.main(list(arguments), prog_name="icgpt", standalone_mode=False)
+        code = cli.main(
+            list(arguments),
+            prog_name="icgpt",
+            standalone_mode=False,
+            auto_envvar_prefix="ICGPT",
+        )
         return code if isinstance(code, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)

@@ -1,6 +1,7 @@
 """What the commands share: options, opening a canister, printing.
 
-Options come from the environment too: ICGPT_NETWORK, ICGPT_CANISTER, ICGPT_IDENTITY.
+Options come from the environment too (ICGPT_NETWORK, ICGPT_CANISTER, ICGPT_IDENTITY, and for those
+of one command ICGPT_GENERATE_SEED or the like), and from config.toml: `icgpt.cli.settings`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,13 @@ MAX_SHOWN = 2000  # characters of an error: the words may be a stranger's
 
 def json_option(function: F) -> F:
     """`--json`."""
-    option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+    option = click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        allow_from_autoenv=False,  # errors are told in JSON by the same flag, wherever it stands
+        help="Print one JSON document.",
+    )
     return option(function)
 
 
@@ -72,8 +79,16 @@ def canister_option(function: F) -> F:
         show_default=True,
         metavar="NAME|ID",
         help="The canister: a name of the project, or an id.",
+        shell_complete=_canister_names,
     )
     return option(function)
+
+
+def _canister_names(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+    """For the shell's Tab: the names that the project's files know."""
+    from icgpt import project
+
+    return [name for name in project.find().names() if name.startswith(begun)]
 
 
 def calling_options(function: F) -> F:

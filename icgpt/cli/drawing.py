@@ -121,11 +121,18 @@ def drawing_options(
     return add
 
 
+class Lines(click.types.StringParamType):
+    """A text; several of them stand in the environment on a line each."""
+
+    envvar_list_splitter = "\n"
+
+
 def stop_option(function: F) -> F:
     """`--stop`."""
     option = click.option(
         "--stop",
         multiple=True,
+        type=Lines(),
         callback=_texts,
         metavar="TEXT",
         help="End before this text; can be given several times.",

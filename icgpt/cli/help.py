@@ -1,8 +1,13 @@
-"""Commands and groups whose `--help` ends with examples, kept where a test can run them."""
+"""Our kind of commands: their `--help` ends with examples, their options have a file.
+
+The examples are kept where a test can run them. What the configuration file says stands in for
+options that neither the command line nor the environment gives.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import click
@@ -20,6 +25,16 @@ class Command(click.Command):
     def __init__(self, *arguments: Any, examples: Sequence[str], **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.examples = examples
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Looks into the configuration file first; help must work with a broken one, too."""
+        asked = {"--help", "-h"}.isdisjoint(takewhile(lambda one: one != "--", args))
+        if asked and not ctx.resilient_parsing:
+            from icgpt.cli import COMMANDS, settings
+
+            if settings.options_of(self):
+                ctx.default_map = settings.defaults(ctx, tuple(COMMANDS))
+        return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Examples stand last."""

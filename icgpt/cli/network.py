@@ -37,6 +37,7 @@ def _json(info: NetworkInfo) -> dict[str, Any]:
 
 _state_dir_option = click.option(
     "--state-dir",
+    envvar="ICGPT_STATE_DIR",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Where the network's state is kept, instead of the usual place.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,16 @@ from icgpt import connect
 from icgpt.network import NetworkInfo
 
 
+def forget_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No options from the environment of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("ICGPT_")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No network, no project, no settings."""
-    for name in ("NETWORK", "CANISTER", "IDENTITY"):
-        monkeypatch.delenv(f"ICGPT_{name}", raising=False)
+    forget_settings(monkeypatch)
     monkeypatch.setenv("ICGPT_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("ICGPT_STATE_DIR", str(tmp_path / "state"))
     # Whatever runs on the usual port of this machine is none of the test's business.
@@ -31,8 +37,7 @@ def icgpt(
     capsys: pytest.CaptureFixture[str],
 ) -> Cli:
     """The command line in a fresh project on the local network."""
-    for name in ("NETWORK", "CANISTER", "IDENTITY"):
-        monkeypatch.delenv(f"ICGPT_{name}", raising=False)
+    forget_settings(monkeypatch)
     monkeypatch.setenv("ICGPT_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("ICGPT_STATE_DIR", str(local.state_dir))
     project = tmp_path / "project"

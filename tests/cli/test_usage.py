@@ -57,7 +57,8 @@ def test_no_arguments_is_a_call_for_help(
     assert run(arguments) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert "Commands:" in said.err
+    assert "Usage: icgpt" in said.err
+    assert "Examples:" in said.err
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
@@ -70,7 +71,7 @@ def test_every_command_explains_itself(
     if not isinstance(command(path), click.Group):
         assert "--json" in said
     if len(path) == 1:
-        assert command(path).get_short_help_str(100) == COMMANDS[path[0]][2]
+        assert command(path).get_short_help_str(100) == COMMANDS[path[0]]
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
@@ -134,6 +135,15 @@ def test_log_probabilities_are_printed_as_json_only(
         ["status", "--network", "http://example.org"],
         ["status", "--identity", "none.pem"],
         ["status", "--network", "ic"],
+        ["chat", "--roles", "ROMEO"],
+        ["chat", "--load", "none.json", "--network", "ic"],
+        ["eval"],
+        ["eval", "none.txt", "--stride", "0"],
+        ["eval", "none.txt"],
+        ["bench", "-n", "1"],
+        ["cost", "--shape", "none"],
+        ["logs", "--last", "0"],
+        ["completion", "csh"],
     ],
     ids=" ".join,
 )
@@ -165,6 +175,10 @@ def test_usage_errors(
         ["access", "public", "on"],
         ["status"],
         ["network", "status"],
+        ["chat"],
+        ["bench"],
+        ["cost"],
+        ["logs"],
     ],
     ids=" ".join,
 )

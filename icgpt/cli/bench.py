@@ -1,0 +1,79 @@
+"""`icgpt bench`: how fast a deployed model is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from icgpt.cli.common import answer, calling_options, count_text, opened_model, say
+from icgpt.cli.help import Command
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        "icgpt bench",
+        "icgpt bench -n 200 --prompt-tokens 50",
+        "icgpt bench --jobs 8 --json",
+    ],
+)
+@click.option(
+    "-n",
+    "--tokens",
+    type=click.IntRange(2, 4096),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="How many tokens each answer has.",
+)
+@click.option(
+    "--prompt-tokens",
+    type=click.IntRange(1, 4096),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="How many tokens each prompt has.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 32),
+    default=1,
+    show_default=True,
+    help="How many answers are written at once.",
+)
+@click.option(
+    "--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="How often."
+)
+@calling_options
+def bench(
+    tokens: int,
+    prompt_tokens: int,
+    jobs: int,
+    rounds: int,
+    canister: str,
+    network: str | None,
+    identity: str | None,
+    as_json: bool,
+) -> None:
+    """Measure how fast the model writes.
+
+    Random prompts are answered, so it costs what such answers cost; figures are medians of the
+    rounds. Times are of this machine and its network, instructions are the same everywhere.
+    """
+    from icgpt.measure import measure
+
+    with opened_model(canister, network, identity) as model:
+        say(f"Writing {rounds * (1 + jobs)} answers")
+        done = measure(model, tokens, prompt_tokens, jobs, rounds)
+    together = f", {jobs} answers at once" if jobs > 1 else ""
+    lines = [
+        f"first token   {done.first_seconds:.3f} s, after {prompt_tokens} tokens of prompt",
+        f"speed         {done.tokens_per_second:.1f} tokens/s{together}",
+        f"a token       {1000 * done.seconds_per_token:.1f} ms, "
+        f"{count_text(done.instructions_per_token)} instructions",
+        f"of a prompt   {count_text(done.instructions_per_prompt_token)} instructions a token",
+        f"round trips   query {1000 * done.query_seconds:.0f} ms, "
+        f"call {1000 * done.update_seconds:.0f} ms",
+    ]
+    answer(as_json, asdict(done), "\n".join(lines))
