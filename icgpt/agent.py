@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Final, TypeVar
 
 from icgpt import protocol
-from icgpt.async_transport import AsyncTransport
 from icgpt.identity import Identity
 from icgpt.protocol import MAX_ARGUMENT_BYTES, Caller
 from icgpt.retries import Limits
@@ -81,6 +80,8 @@ class AsyncAgent(Caller):
         limits: Limits | None = None,
     ) -> None:
         super().__init__(url, root_key, identity, limits)
+        from icgpt.async_transport import AsyncTransport  # asyncio takes long to load
+
         self.transport = AsyncTransport(self.url)
 
     async def run(self, steps: Steps[T]) -> T:

@@ -12,7 +12,6 @@ One method for each of the canister's, in Python's types; answers are the datacl
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, TypeVar
@@ -155,6 +154,8 @@ class AsyncModelCanister(Handle):
             identity: a PEM file, "anonymous" or an Identity; the default key when left out.
         """
         # Reads files, and asks a network whose key is pinned for its key.
+        import asyncio  # takes long to load, and is loaded where somebody awaits
+
         caller, canister_id = await asyncio.to_thread(_found, canister, network, identity)
         return cls(AsyncAgent(*caller), canister_id)
 

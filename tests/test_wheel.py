@@ -34,6 +34,8 @@ def outline(folder: Path) -> Path:
     folder.mkdir()
     for name in ("LICENSE", "README.md", "pyproject.toml", "hatch_build.py"):
         shutil.copy(ROOT / name, folder)
+    (folder / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "performance.json", folder / "docs")
     (folder / "icgpt").mkdir()
     shutil.copy(ROOT / "icgpt" / "__init__.py", folder / "icgpt")
     return folder
@@ -60,6 +62,7 @@ def test_what_is_packed(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         assert archive.read(CODE) == b"code"
         assert archive.read(CODE.replace("model", "engine")) == b"more"
+        assert b"gpt2-124m" in archive.read("icgpt/_canister/performance.json")
     # From the sdist the same wheel can be made, without Rust.
     (sdist,) = (tmp_path / "out").glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
@@ -115,6 +118,7 @@ def test_the_demo_from_the_wheel(tmp_path: Path) -> None:
         assert "Setting up" in first.stderr
         assert run("icgpt", "generate", "ROMEO:", "-n", "5", "--seed", "1").stdout
         assert "Setting up" not in run("icgpt", "demo").stderr
+        assert "USD" in run("icgpt", "cost", "--shape", "gpt2-124m").stdout
     finally:
         run("icgpt", "network", "stop")
     assert (tmp_path / "home").is_dir(), "the identity is kept below the home folder"

@@ -40,10 +40,16 @@ from icgpt.cli.help import Command
     type=click.IntRange(1, 32),
     default=1,
     show_default=True,
+    metavar="N",
     help="How many answers are written at once.",
 )
 @click.option(
-    "--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="How often."
+    "--rounds",
+    type=click.IntRange(1, 100),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="How often all of it is done.",
 )
 @calling_options
 def bench(

@@ -36,8 +36,9 @@ NEXT: Final = (
 def demo(keep: bool, max_new_tokens: int, as_json: bool) -> None:
     """Start a network, put a model on it and let it write.
 
-    Needs nothing but this package. The network ends with the demo unless it was running before;
-    its canister and model are kept for the next start.
+    Needs nothing but this package. The first time it takes some seconds more, in which the canister
+    is compiled. The network ends with the demo unless it was running before; its canister and model
+    are kept for the next start.
     """
     from icgpt import connect
     from icgpt import demo as room

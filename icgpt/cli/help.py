@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Any, Final
 
 import click
+
+SHARED: Final = ("canister", "network", "identity", "as_json", "help")
 
 
 def _write(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
@@ -35,6 +37,19 @@ class Command(click.Command):
             if settings.options_of(self):
                 ctx.default_map = settings.defaults(ctx, tuple(COMMANDS))
         return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The command's own options first, those that all commands share after them."""
+        own: list[tuple[str, str]] = []
+        shared: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                (shared if parameter.name in SHARED else own).append(record)
+        for title, records in (("Options", own), ("Where, and how it is told", shared)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Examples stand last."""
