@@ -13,9 +13,10 @@ from icgpt.network import NetworkInfo
 
 
 def forget_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No options from the environment of whoever runs the tests."""
-    for name in [name for name in os.environ if name.startswith("ICGPT_")]:
-        monkeypatch.delenv(name)
+    """No options from the environment of whoever runs the tests; the cache stays where it is."""
+    for name in list(os.environ):
+        if name.startswith("ICGPT_") and name != "ICGPT_CACHE_DIR":
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture
