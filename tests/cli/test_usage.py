@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -239,3 +240,21 @@ def test_stdin_that_is_no_text(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     assert run(["generate", "-"]) == 2
     assert "stdin" in capsys.readouterr().err
+
+
+HEAVY = ["aiohttp", "asyncio", "cbor2", "numpy", "requests", "rich", "tokenizers", "wasmtime"]
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("from icgpt.cli import run; run(['--help'])", []),
+        ("from icgpt.cli import run; run(['generate', '--help'])", []),
+        ("import icgpt.client, icgpt.network, icgpt.cli.writing", ["cbor2", "requests"]),
+    ],
+    ids=["help", "help of a command", "what a first token needs"],
+)
+def test_what_takes_long_to_load_is_loaded_when_it_is_used(code: str, allowed: list[str]) -> None:
+    code += f"; import sys; print('loaded:', *[name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].split()[1:] == allowed
