@@ -165,6 +165,8 @@ class Certificate:
     tree: Tree
     subnet_id: bytes
     time_ns: int
+    data: bytes
+    """The certificate as it came."""
 
     def lookup(self, *path: bytes) -> bytes | None:
         """The value at `path`; None when it is absent."""
@@ -211,7 +213,7 @@ def parse(
     stamp = find(tree, [b"time"])
     if stamp is None or stamp[0] != LEAF:
         raise VerificationError("the certificate has no time")
-    certificate = Certificate(tree, subnet_id, read_leb(stamp[1]))
+    certificate = Certificate(tree, subnet_id, read_leb(stamp[1]), data)
     if fresh:
         check_age(certificate.time_ns, now)
     return certificate

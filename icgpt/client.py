@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, TypeVar
 
-from icgpt import methods
+from icgpt import methods, proving, replaying
 from icgpt.agent import Agent, AsyncAgent
 from icgpt.errors import CallTimeoutError, CanisterError, UsageError
 from icgpt.identity import Identity
@@ -73,6 +73,9 @@ class ModelCanister(Handle, Closing):
     cancel = Blocking(methods.cancel)
     proof = Blocking(methods.proof)
     receipt = Blocking(methods.receipt)
+    ask = Blocking(proving.ask)
+    keep = Blocking(proving.keep)
+    replay = Blocking(replaying.replay)
 
     def stream(self, prompt: str | Sequence[int], **options: Any) -> Stream:
         """The answer piece by piece as it is written; takes what `complete` takes."""
@@ -174,6 +177,9 @@ class AsyncModelCanister(Handle):
     cancel = Awaiting(methods.cancel)
     proof = Awaiting(methods.proof)
     receipt = Awaiting(methods.receipt)
+    ask = Awaiting(proving.ask)
+    keep = Awaiting(proving.keep)
+    replay = Awaiting(replaying.replay)
 
     async def stream(self, prompt: str | Sequence[int], **options: Any) -> AsyncStream:
         """The answer piece by piece as it is written; takes what `complete` takes."""

@@ -114,7 +114,7 @@ def pins_path() -> Path:
 def pinned_key(url: str) -> bytes:
     """The network's root key: as pinned, or the one it gives now, which is then pinned."""
     offered = fetch_root_key(url)
-    known = _read_pins().get(url) or pin(url, offered, again=False)
+    known = read_pins().get(url) or pin(url, offered, again=False)
     if known != offered.hex():
         raise VerificationError(
             f"{url} shows another root key than when it was first used",
@@ -137,7 +137,7 @@ def pin(url: str, key: bytes, again: bool = True) -> str:
         # Two processes must not drop each other's pins.
         with path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            pins = _read_pins()
+            pins = read_pins()
             if again or url not in pins:
                 pins[url] = key.hex()
                 write_atomically(path, json.dumps(pins, indent=2).encode() + b"\n")
@@ -149,7 +149,8 @@ def pin(url: str, key: bytes, again: bool = True) -> str:
         ) from error
 
 
-def _read_pins() -> dict[str, str]:
+def read_pins() -> dict[str, str]:
+    """What `pins_path` holds."""
     path = pins_path()
     try:
         pins = json.loads(path.read_text())

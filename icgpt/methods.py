@@ -55,7 +55,7 @@ def infer(
 ) -> Steps[list[int]]:
     """The ids that follow these ids, by the seed's own `inference`; no template is applied."""
     record = yield from checked(canister, "inference", list(token_ids), max_new_tokens, temperature)
-    return [int(one) for one in _ok(record["result"])]
+    return [int(one) for one in ok(record["result"])]
 
 
 def complete(canister: Handle, /, prompt: str | Sequence[int], **options: Any) -> Steps[Completion]:
@@ -70,7 +70,7 @@ def complete(canister: Handle, /, prompt: str | Sequence[int], **options: Any) -
             leave the model's own aside), echo; docs/options.md says what each does. What is
             left out, or None, is the canister's default.
     """
-    answer = yield from checked(canister, "complete", _prompt(prompt), _options(options))
+    answer = yield from checked(canister, "complete", prompt_value(prompt), option_values(options))
     return Completion.from_candid(answer)
 
 
@@ -83,7 +83,9 @@ def complete_query(
     """
     options = {"seed": secrets.randbits(64), **options}
     while True:
-        answer = yield from checked(canister, "complete_query", _prompt(prompt), _options(options))
+        answer = yield from checked(
+            canister, "complete_query", prompt_value(prompt), option_values(options)
+        )
         done = Completion.from_candid(answer)
         if done.finish is not None:
             return done
@@ -93,7 +95,9 @@ def complete_query(
 
 def submit(canister: Handle, /, prompt: str | Sequence[int], **options: Any) -> Steps[bytes]:
     """Starts a job and returns its id; takes what `complete` takes."""
-    return bytes((yield from checked(canister, "submit", _prompt(prompt), _options(options))))
+    return bytes(
+        (yield from checked(canister, "submit", prompt_value(prompt), option_values(options)))
+    )
 
 
 def poll(canister: Handle, job: bytes, start: int = 0) -> Steps[Completion]:
@@ -229,7 +233,7 @@ def setup_model(
     canister: Handle, seconds: float = 3600.0, on_wait: Callable[[], None] | None = None
 ) -> Steps[None]:
     """Makes the uploaded files the running model; large ones take a while."""
-    _ok((yield from call(canister, "setup_model", seconds=seconds, on_wait=on_wait)))
+    ok((yield from call(canister, "setup_model", seconds=seconds, on_wait=on_wait)))
 
 
 def set_precision(canister: Handle, precision: str | None) -> Steps[None]:
@@ -324,12 +328,16 @@ def call(
         seconds: how long to wait for the answer.
         on_wait: called now and then while an update call is waited for.
     """
-    kind = METHODS[method]
+    arg = encoded(method, *arguments)
+    return (yield from _call_encoded(canister, method, arg, seconds, on_wait))
+
+
+def encoded(method: str, *arguments: Any) -> bytes:
+    """The arguments of a method in Candid."""
     try:
-        arg = candid.encode(kind.arguments, arguments)
+        return candid.encode(METHODS[method].arguments, arguments)
     except (candid.CandidError, TypeError, OverflowError) as error:
         raise UsageError(f"{method}: {error}") from error
-    return (yield from _call_encoded(canister, method, arg, seconds, on_wait))
 
 
 def _call_encoded(
@@ -346,8 +354,13 @@ def _call_encoded(
         reply = yield from protocol.update(
             canister.agent, canister.id, method, arg, seconds=seconds, on_wait=on_wait
         )
+    return decoded(canister, method, reply)
+
+
+def decoded(canister: Handle, method: str, reply: bytes) -> Any:
+    """The result of a method from its Candid."""
     try:
-        results = candid.decode(reply, kind.results)
+        results = candid.decode(reply, METHODS[method].results)
     except candid.CandidError as error:
         raise IcgptError(
             f"the canister {to_text(canister.id)} and this package are of different versions: "
@@ -359,14 +372,16 @@ def _call_encoded(
 
 def checked(canister: Handle, method: str, *arguments: Any) -> Steps[Any]:
     """The `Ok` of a method's result; its `Err` is raised."""
-    return _ok((yield from call(canister, method, *arguments)))
+    return ok((yield from call(canister, method, *arguments)))
 
 
-def _prompt(prompt: str | Sequence[int]) -> dict[str, Any]:
+def prompt_value(prompt: str | Sequence[int]) -> dict[str, Any]:
+    """A prompt as the interface takes it."""
     return {"text": prompt} if isinstance(prompt, str) else {"token_ids": list(prompt)}
 
 
-def _options(options: dict[str, Any]) -> dict[str, Any]:
+def option_values(options: dict[str, Any]) -> dict[str, Any]:
+    """All fields of the options record; UsageError for a name that it doesn't have."""
     for name in options:
         if name not in OPTION_NAMES:
             raise UsageError(f"there is no option '{name}'", f"Options: {', '.join(OPTION_NAMES)}")
@@ -386,7 +401,7 @@ def _kind(name: str) -> dict[str, None]:
     return {name if name == "packed" else _file(name): None}
 
 
-def _ok(result: Any) -> Any:
+def ok(result: Any) -> Any:
     """The `Ok` of a result; its `Err` is raised."""
     if "Err" in result:
         raise CanisterError(str(result["Err"]))

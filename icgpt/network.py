@@ -184,6 +184,16 @@ def status(state_dir: Path | None = None) -> NetworkInfo | None:
     return info if _answers(info) else None
 
 
+def root_key(state_dir: Path) -> bytes | None:
+    """Return the root key of the network of this state folder, running or not."""
+    secret = state_dir / "secret"
+    if not secret.is_file():
+        return None
+    from icgpt.replica.certification import Keys
+
+    return Keys.open(secret).root_key
+
+
 def stop(state_dir: Path | None = None) -> bool:
     """End the network after its message at hand; False when none was running."""
     folder = state_dir or default_state_dir()

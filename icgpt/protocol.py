@@ -125,10 +125,27 @@ def update(
         seconds: how long to wait for the answer.
         on_wait: called between polls; with it, the call is not held open on the network's side.
     """
+    content = call_content(caller, canister, method, arg)
     effective = canister if effective is None else effective
+    return (yield from carry_out(caller, content, effective, seconds, on_wait))
+
+
+def call_content(caller: Caller, canister: bytes, method: str, arg: bytes) -> dict[str, Any]:
+    """An update call for `carry_out`: what its request id is the hash of."""
+    return _content(caller, "call", canister, method, arg)
+
+
+def carry_out(
+    caller: Caller,
+    content: dict[str, Any],
+    effective: bytes,
+    seconds: float | None = None,
+    on_wait: Callable[[], None] | None = None,
+) -> Steps[bytes]:
+    """The certified reply of a call that was made up already; see `update`."""
+    method = str(content["method_name"])
     seconds = caller.limits.update if seconds is None else seconds
     deadline = time.monotonic() + seconds
-    content = _content(caller, "call", canister, method, arg)
     request_id, envelope = sign(content, caller.identity)
     late = CallTimeoutError(
         f"no answer to '{method}' within {seconds:.0f} seconds",

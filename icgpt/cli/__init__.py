@@ -42,6 +42,7 @@ SECTIONS = {
         "infer": "Let the model go on from token ids.",
         "tokenize": "Turn a text into token ids.",
         "decode": "Turn token ids into text.",
+        "verify": "Check the receipt of an answer.",
     },
     "Measure": {
         "eval": "Say how well the model knows a text.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +22,8 @@ from icgpt.cli.help import Command
 from icgpt.cli.writing import Written, write
 
 if TYPE_CHECKING:
-    from icgpt.client import ModelCanister
+    from icgpt.client import ModelCanister, Stream
+    from icgpt.proving import Asked
     from icgpt.results import Completion
 
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         'icgpt generate "ROMEO:" -n 200 -t 0.8 --seed 7 --stats',
         'icgpt generate "ROMEO:" -n 200 -t 1 --top-p 0.9 --stop "JULIET:"',
         "cat letter.txt | icgpt generate - -n 50 --json",
+        'icgpt generate "ROMEO:" -n 50 --receipt romeo.json',
     ],
 )
 @click.argument("text", required=False)
@@ -48,10 +51,17 @@ if TYPE_CHECKING:
 @click.option(
     "--stream/--no-stream", default=True, show_default=True, help="Print while it is written."
 )
+@click.option(
+    "--receipt",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Keep in FILE what proves the answer: see `icgpt verify`.",
+)
 @calling_options
 def generate(
     text: str | None,
     stream: bool,
+    receipt: Path | None,
     stats: bool,
     canister: str,
     network: str | None,
@@ -68,9 +78,11 @@ def generate(
     with opened_model(canister, network, identity) as model:
         began = time.monotonic()
         first = None
-        if stream and not as_json:
-            written = _stream(model, prompt, options)
+        if receipt is not None or (stream and not as_json):
+            written = _written(model, prompt, options, stream and not as_json, receipt)
             done, first = written.completion, written.first_seconds
+            if not stream and not as_json:
+                show(done.text or "")
         else:
             done = model.complete(prompt, **options)
             if not as_json:
@@ -86,22 +98,41 @@ def generate(
         say(statistics_line(figures))
 
 
-def _stream(model: ModelCanister, prompt: str, options: dict[str, Any]) -> Written:
-    """Prints the pieces as they come."""
+def _written(
+    model: ModelCanister,
+    prompt: str,
+    options: dict[str, Any],
+    printing: bool,
+    receipt: Path | None,
+) -> Written:
+    """Lets a job write, with its pieces printed as they come, and keeps its receipt."""
+    from icgpt.client import Stream as Pieces
+
     shown = False
+    asked: list[Asked] = []
 
     def put(text: str) -> None:
         nonlocal shown
-        show(text, newline=False)
-        shown = shown or bool(text)
+        if printing:
+            show(text, newline=False)
+            shown = shown or bool(text)
+
+    def begin() -> Stream:
+        if receipt is None:
+            return model.stream(prompt, **options)
+        asked.append(model.ask(prompt, **options))
+        return Pieces(model, asked[0].job)
 
     try:
-        done = write(model, prompt, options, put)
+        done = write(model, prompt, options, put, begin)
     finally:
         if shown:
             click.echo()
     if done.interrupted:
         raise KeyboardInterrupt
+    if receipt is not None:
+        model.keep(asked[0]).write(receipt, model.agent.root_key)
+        say(f"What proves it is in {receipt}; check it with: icgpt verify {receipt}")
     return done
 
 

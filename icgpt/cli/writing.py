@@ -39,12 +39,16 @@ def write(
     prompt: str | Sequence[int],
     options: dict[str, Any],
     put: Callable[[str], None],
+    begin: Callable[[], Stream] | None = None,
 ) -> Written:
-    """Lets the model write and puts each piece of text as it comes. Ctrl-C cancels the job."""
+    """Lets the model write and puts each piece of text as it comes. Ctrl-C cancels the job.
+
+    `begin` starts the job in another way than `stream` does.
+    """
     began = time.monotonic()
     first = None
     with _held_interrupts() as told:
-        stream = model.stream(prompt, **options)
+        stream = model.stream(prompt, **options) if begin is None else begin()
     interrupted = bool(told)
     try:
         for piece in () if interrupted else stream:
