@@ -54,8 +54,6 @@ class Figures:
     token: int
     """A token in the middle of a long answer."""
     prompt_token: int
-    upload: int
-    setup: int
 
 
 def shapes() -> dict[str, dict[str, Figures]]:
@@ -81,6 +79,4 @@ def _figures(value: dict[str, Any]) -> Figures:
     return Figures(
         token=token + pages["decode"] // tokens,
         prompt_token=prompt // int(SHORT_CONTEXT),
-        upload=value["upload"] + pages["upload"],
-        setup=value["setup"] + pages["setup"],
     )

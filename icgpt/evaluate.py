@@ -78,6 +78,7 @@ def evaluate(
     stride: int | None = None,
     max_tokens: int | None = None,
     on_step: Callable[[int, int, float], None] = lambda done, total, nats: None,
+    agree: Callable[[int, int], None] = lambda tokens, calls: None,
 ) -> Evaluation:
     """Scores a text.
 
@@ -87,6 +88,7 @@ def evaluate(
         stride: new tokens in each window; half of the context when left out.
         max_tokens: no more of the text's tokens than so many.
         on_step: told how many tokens are scored, of how many, and their nats so far.
+        agree: told how many tokens are to be computed, in how many calls; may raise.
     """
     shape = model.info().architecture
     if shape is None:
@@ -98,8 +100,10 @@ def evaluate(
             "Give a longer one.",
         )
     step = max(1, shape.n_ctx // 2) if stride is None else min(stride, shape.n_ctx)
+    parts = list(windows(len(ids), shape.n_ctx, step))
+    agree(sum(part.end - part.start - 1 for part in parts), len(parts))
     nats = 0.0
-    for window in windows(len(ids), shape.n_ctx, step):
+    for window in parts:
         middle = window.start + window.context
         logprobs = model.score(ids[window.start : middle], ids[middle : window.end])
         nats -= math.fsum(logprobs)

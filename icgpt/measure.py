@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
+from icgpt.cost import generation_cycles
 from icgpt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -98,6 +99,16 @@ def measure(
         query_seconds=_seconds(lambda: model.length("config"), rounds),
         update_seconds=_seconds(lambda: model.score([0], [0]), rounds),
     )
+
+
+def expected_cycles(
+    model: ModelCanister, tokens: int, prompt_tokens: int, jobs: int, rounds: int
+) -> int:
+    """What `measure` will cost the canister on mainnet, by queries, which cost nothing."""
+    token, prompt_token = instructions(model, tokens, prompt_tokens)
+    begun = generation_cycles(prompt_tokens * prompt_token, 4 * prompt_tokens)
+    work = prompt_tokens * prompt_token + tokens * token
+    return rounds * (begun + jobs * generation_cycles(work, 4 * prompt_tokens))
 
 
 def _run(model: ModelCanister, ids: list[int], tokens: int) -> Run:

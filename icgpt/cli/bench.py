@@ -6,7 +6,15 @@ from dataclasses import asdict
 
 import click
 
-from icgpt.cli.common import answer, calling_options, count_text, opened_model, say
+from icgpt.cli.common import (
+    answer,
+    before_spending,
+    calling_options,
+    count_text,
+    opened,
+    say,
+    yes_option,
+)
 from icgpt.cli.help import Command
 
 
@@ -51,12 +59,14 @@ from icgpt.cli.help import Command
     metavar="N",
     help="How often all of it is done.",
 )
+@yes_option
 @calling_options
 def bench(
     tokens: int,
     prompt_tokens: int,
     jobs: int,
     rounds: int,
+    yes: bool,
     canister: str,
     network: str | None,
     identity: str | None,
@@ -65,11 +75,17 @@ def bench(
     """Measure how fast the model writes.
 
     Random prompts are answered, so it costs what such answers cost; figures are medians of the
-    rounds. Times are of this machine and its network, instructions are the same everywhere.
+    rounds. Times are of this machine and its network, instructions are the same everywhere. On
+    mainnet, what it costs the canister is said first, and asked.
     """
-    from icgpt.measure import measure
+    from icgpt.client import ModelCanister
+    from icgpt.measure import expected_cycles, measure
 
-    with opened_model(canister, network, identity) as model:
+    with opened(network, identity) as (agent, target, project):
+        model = ModelCanister(agent, project.resolve(canister, target.name))
+        if target.mainnet:
+            cycles = expected_cycles(model, tokens, prompt_tokens, jobs, rounds)
+            before_spending(target, "The measurement", cycles, yes, as_json)
         say(f"Writing {rounds * (1 + jobs)} answers")
         done = measure(model, tokens, prompt_tokens, jobs, rounds)
     together = f", {jobs} answers at once" if jobs > 1 else ""

@@ -66,7 +66,14 @@ def identity_option(function: F) -> F:
 
 def yes_option(function: F) -> F:
     """`--yes`."""
-    return click.option("--yes", "-y", is_flag=True, help="Don't ask.")(function)
+    option = click.option(
+        "--yes",
+        "-y",
+        is_flag=True,
+        allow_from_autoenv=False,  # said once, for one call
+        help="Don't ask.",
+    )
+    return option(function)
 
 
 def canister_option(function: F) -> F:
@@ -92,7 +99,7 @@ def _canister_names(_ctx: click.Context, _param: click.Parameter, begun: str) ->
 
 
 def calling_options(function: F) -> F:
-    """All that a command needs to call a canister."""
+    """All that a command needs to call a canister, and how it is told."""
     for option in (json_option, identity_option, network_option, canister_option):
         function = option(function)
     return function

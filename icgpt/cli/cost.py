@@ -85,8 +85,6 @@ def cost(
     if found["memory_bytes"]:
         month = storage_cycles(found["memory_bytes"])
         prices[f"a month, {bytes_text(found['memory_bytes'])}"] = month
-    if found["upload_instructions"]:
-        prices["set-up and upload, work"] = found["upload_instructions"]
     lines = [
         f"{found['model']}: {count_text(found['instructions_per_token'])} instructions a token, "
         f"{count_text(found['instructions_per_prompt_token'])} a token of the prompt",
@@ -124,7 +122,6 @@ def _measured(canister: str, network: str | None, identity: str | None) -> dict[
         "instructions_per_token": token,
         "instructions_per_prompt_token": prompt_token,
         "memory_bytes": memory,
-        "upload_instructions": None,
     }
 
 
@@ -145,5 +142,4 @@ def _known(shape: str, precision: str) -> dict[str, Any]:
         "instructions_per_token": figures.token,
         "instructions_per_prompt_token": figures.prompt_token,
         "memory_bytes": None,
-        "upload_instructions": figures.upload + figures.setup,
     }

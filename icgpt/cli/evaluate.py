@@ -10,7 +10,15 @@ from typing import Final
 
 import click
 
-from icgpt.cli.common import answer, calling_options, opened_model, read_text, say
+from icgpt.cli.common import (
+    answer,
+    before_spending,
+    calling_options,
+    opened,
+    read_text,
+    say,
+    yes_option,
+)
 from icgpt.cli.help import Command
 
 MAX_FILE_BYTES: Final = 64 << 20
@@ -35,11 +43,13 @@ MAX_FILE_BYTES: Final = 64 << 20
 @click.option(
     "--max-tokens", type=click.IntRange(2), metavar="N", help="The text's first N tokens only."
 )
+@yes_option
 @calling_options
 def evaluate(
     file: str,
     stride: int | None,
     max_tokens: int | None,
+    yes: bool,
     canister: str,
     network: str | None,
     identity: str | None,
@@ -48,13 +58,26 @@ def evaluate(
     """Say how well the model knows a text.
 
     Every token but the first is scored once, on the canister, in windows of the context's length.
-    The loss is the mean negative log-probability; perplexity is its exponential.
+    The loss is the mean negative log-probability; perplexity is its exponential. On mainnet, what
+    it costs the canister is said first, and asked.
     """
     from icgpt import evaluate as room
+    from icgpt.client import ModelCanister
+    from icgpt.cost import calls_cycles
+    from icgpt.measure import instructions
 
     text = read_text("-") if file == "-" else _read(Path(file))
-    with opened_model(canister, network, identity) as model, _progress() as show:
-        done = room.evaluate(model, text, stride, max_tokens, show)
+    with opened(network, identity) as (agent, target, project):
+        model = ModelCanister(agent, project.resolve(canister, target.name))
+
+        def agree(tokens: int, calls: int) -> None:
+            if target.mainnet:
+                _, each = instructions(model, 2, 16)
+                cycles = tokens * each + calls_cycles(calls, 4 * tokens)
+                before_spending(target, "Scoring the text", cycles, yes, as_json)
+
+        with _progress() as show:
+            done = room.evaluate(model, text, stride, max_tokens, show, agree)
     character, byte = done.per(done.characters), done.per(done.bytes)
     token = done.per(done.tokens)
     value = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -23,7 +24,7 @@ from icgpt.agent import Agent
 from icgpt.cli import COMMANDS, run
 from icgpt.client import ModelCanister
 from icgpt.deploy import EMPTY_ARGUMENT
-from icgpt.identity import load
+from icgpt.identity import default_path, load
 from icgpt.network import NetworkInfo
 from icgpt.principal import to_text
 
@@ -129,6 +130,25 @@ def test_cost_of_what_was_measured(icgpt: Cli) -> None:
     icgpt("cost", "--shape", "gpt2-124m", "--precision", "f32")
     icgpt("cost", "--shape", "nothing", code=2)
     assert "gpt2-124m" in icgpt.err
+
+
+def test_on_mainnet_it_is_asked_first(
+    ready: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect.Network, "mainnet", True)
+    (tmp_path / "text.txt").write_text(TEXT)
+    who = ["--identity", str(default_path())]
+    before = ready.json("access", "quotas", *who)["usage"]
+    short = ["-n", "4", "--prompt-tokens", "4", "--rounds", "1"]
+    for words in (["bench", *short], ["eval", str(tmp_path / "text.txt")]):
+        command = [*words, *who]
+        monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+        ready(*command, code=1)
+        assert "million cycles" in ready.err
+        assert "nothing was spent" in ready.err
+        assert "say --yes" in ready.json(*command, code=2)["error"]["message"]
+        assert ready.json("access", "quotas", *who)["usage"] == before
+        assert ready.json(*command, "--yes")
 
 
 def test_prices() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,12 @@ def told_hint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int) ->
     return str(json.loads(capsys.readouterr().out)["error"]["hint"])
 
 
+def told_plainly(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert run(arguments) == 1
+    return capsys.readouterr().err
+
+
 def test_the_state_folder_of_the_file_is_where_the_network_looks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -162,9 +170,12 @@ def test_a_file_that_is_too_large(capsys: pytest.CaptureFixture[str]) -> None:
     assert "too large" in told(capsys, "generate", "x", code=2)
 
 
-def test_json_is_for_the_call_alone(
+def test_json_and_yes_are_for_the_call_alone(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("ICGPT_NETWORK_RESET_YES", "1")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert "nothing was removed" in told_plainly(capsys, "network", "reset")
     monkeypatch.setenv("ICGPT_ENV_JSON", "1")
     assert run(["env"]) == 0
     assert not capsys.readouterr().out.startswith("{")
