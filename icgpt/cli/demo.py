@@ -80,7 +80,7 @@ def demo(keep: bool, max_new_tokens: int, as_json: bool) -> None:
         "stats": figures,
     }
     answer(as_json, value, "")
-    say(statistics_line(figures))
+    say(f"\n{statistics_line(figures)}")
     say("\nGo on with:" if host.stays else "\nGo on with `icgpt network start`, then:")
     for line in NEXT:
         say(f"  {line}")
