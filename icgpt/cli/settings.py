@@ -28,7 +28,6 @@ from icgpt.identity import config_dir
 
 SHARED: Final = ("network", "canister", "identity", "state-dir")
 STATE_DIR: Final = "ICGPT_STATE_DIR"
-NEVER: Final = ("json", "yes", "help")  # what a single call is to do
 MAX_FILE_BYTES: Final = 1 << 20
 
 
@@ -64,11 +63,14 @@ def read() -> dict[str, Any]:
 
 
 def option_name(parameter: click.Parameter) -> str | None:
-    """How the file calls an option, such as max-new-tokens; None for what it can't set."""
-    if not isinstance(parameter, click.Option):
+    """How the file calls an option, such as max-new-tokens.
+
+    None for what it can't set: what a single call is to say, so that the environment can't either.
+    """
+    if not isinstance(parameter, click.Option) or not parameter.allow_from_autoenv:
         return None
     long = [one.removeprefix("--") for one in parameter.opts if one.startswith("--")]
-    return long[0] if long and long[0] not in NEVER else None
+    return long[0] if long else None
 
 
 def options_of(command: click.Command) -> dict[str, click.Option]:

@@ -36,6 +36,7 @@ def source_options(function: F) -> F:
         click.option(
             "--trust-pickle",
             is_flag=True,
+            allow_from_autoenv=False,  # said once, for one file
             help="Let PyTorch unpickle a whole model. That runs code from the file.",
         ),
         click.option(

@@ -170,6 +170,16 @@ def test_a_file_that_is_too_large(capsys: pytest.CaptureFixture[str]) -> None:
     assert "too large" in told(capsys, "generate", "x", code=2)
 
 
+@pytest.mark.parametrize(
+    ("section", "name"), [("upload", "trust-pickle"), ("deploy", "yes"), ("status", "json")]
+)
+def test_some_options_are_for_a_single_call(
+    section: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(f"[{section}]\n{name} = true")
+    assert f"'{section}.{name}' is no option" in told(capsys, "config", code=2)
+
+
 def test_json_and_yes_are_for_the_call_alone(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
