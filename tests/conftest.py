@@ -11,13 +11,22 @@ from pathlib import Path
 import pytest
 from model_kit import ROOT, MakeCanister, new_identity, target, tiny_config, with_model, write_model
 
-from icgpt import deploy, network
+from icgpt import conversion, deploy, network
 from icgpt.agent import Agent
 from icgpt.client import ModelCanister
 from icgpt.connect import connect
 from icgpt.identity import Identity
 from icgpt.network import NetworkInfo
 from icgpt.project import Project
+
+
+@pytest.fixture(scope="session", autouse=True)
+def converted_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps what tests convert out of the user's cache."""
+    folder = tmp_path_factory.mktemp("converted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conversion, "cache_folder", lambda: folder)
+        yield
 
 
 @pytest.fixture(scope="session")

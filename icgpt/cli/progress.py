@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from icgpt.cli.common import bytes_text, say
 from icgpt.upload import Step
 
-_WORDS = {"upload": "Sending", "store": "Storing", "setup": "Setting up"}
+_WORDS = {"convert": "Converting", "upload": "Sending", "store": "Storing", "setup": "Setting up"}
 
 
 @contextmanager
@@ -61,19 +61,23 @@ def _bar() -> Iterator[Callable[[Step], None]]:
         Amount(table_column=Column(no_wrap=True)),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    progress = Progress(*columns, console=Console(stderr=True))
 
-        def show(step: Step) -> None:
-            if step.name == "store":
-                return
-            timed = step.name == "setup"
-            if step.name not in tasks:
-                # What an earlier run has sent says nothing about this run's speed.
-                tasks[step.name] = progress.add_task(
-                    _WORDS[step.name], total=step.total, completed=step.resumed, timed=timed
-                )
-            # A set-up that has not told how far it is gets a bar that merely moves.
-            total = None if timed and not step.done else step.total
-            progress.update(tasks[step.name], completed=step.done, total=total)
+    def show(step: Step) -> None:
+        if step.name == "store":
+            return
+        timed = step.name == "setup"
+        if step.name not in tasks:
+            progress.start()  # not before there is something to show: until then one may be asked
+            # What an earlier run has sent says nothing about this run's speed.
+            tasks[step.name] = progress.add_task(
+                _WORDS[step.name], total=step.total, completed=step.resumed, timed=timed
+            )
+        # A set-up that has not told how far it is gets a bar that merely moves.
+        total = None if timed and not step.done else step.total
+        progress.update(tasks[step.name], completed=step.done, total=total)
 
+    try:
         yield show
+    finally:
+        progress.stop()

@@ -9,18 +9,23 @@ import click
 
 from icgpt.cli.common import (
     answer,
+    before_spending,
     bytes_text,
+    count_text,
     identity_option,
     json_option,
     network_option,
-    opened_model,
+    opened,
     say,
+    yes_option,
 )
 from icgpt.cli.help import Command
 from icgpt.cli.sources import source_options
+from icgpt.cost import usd
 
 if TYPE_CHECKING:
     from icgpt.checkpoint import Checkpoint
+    from icgpt.upload_cost import Estimate
 
 
 @click.command(
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     examples=[
         "icgpt upload model shakespeare-char",
         "icgpt upload model ./gpt2 --precision int8",
+        "icgpt upload model ./gpt2 --precision int8 --dry-run",
         "icgpt upload model ckpt.pt",
         "icgpt upload model weights.pth --model-name gpt2",
         "icgpt upload model vicgalle/gpt2-open-instruct-v1",
@@ -39,10 +45,22 @@ if TYPE_CHECKING:
 @click.option(
     "--precision",
     type=click.Choice(["int8", "int16", "f32"]),
-    help="How the canister holds the weights; as config.json says, or f32, when left out.",
+    help="How the canister holds the weights: they are converted here, before they are sent. As "
+    "config.json says when left out; and where that is silent, f32, sent as they are.",
 )
 @source_options
 @click.option("--force", is_flag=True, help="Also when the canister runs this very model.")
+@click.option(
+    "--seed-flow", is_flag=True, help="Append by the seed's own methods; the canister converts."
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Send nothing; say what it would take: reckoned from measured instructions and local "
+    "times, and by the prices of a 13-node subnet. Time on mainnet is the least that its limits "
+    "allow.",
+)
+@yes_option
 @network_option
 @identity_option
 @json_option
@@ -52,6 +70,9 @@ def upload(
     open_source: Callable[[str], Checkpoint],
     precision: str | None,
     force: bool,
+    seed_flow: bool,
+    dry_run: bool,
+    yes: bool,
     network: str | None,
     identity: str | None,
     as_json: bool,
@@ -62,31 +83,43 @@ def upload(
     ids alone, tokenizer.json; a .safetensors file; a .pth or .pt file with a state dict, nanoGPT's
     too; a model's id on the Hugging Face hub (owner/name); or the name of a built-in model
     (shakespeare-char). It is checked before anything is sent. An upload that broke off is gone on
-    with when it is run again.
+    with when it is run again. On mainnet, what it costs is said first, and asked.
     """
     from icgpt.cli import progress
+    from icgpt.client import ModelCanister
     from icgpt.upload import upload as put
+    from icgpt.upload_cost import estimate
 
     checkpoint = open_source(source)
     say(
         f"{checkpoint.name}: {checkpoint.parameters:,} parameters, {bytes_text(checkpoint.length)}"
         + ("" if "tokenizer" in checkpoint.files else ", no tokenizer")
     )
+    if dry_run:
+        _tell(as_json, checkpoint, estimate(checkpoint, precision, seed_flow))
+        return
     try:
-        with opened_model(canister, network, identity) as model, progress.shown() as show:
-            done = put(model, checkpoint, show, force, precision)
+        with opened(network, identity) as (agent, target, project):
+            model = ModelCanister(agent, project.resolve(canister, target.name))
+
+            def agree(cycles: int) -> None:
+                before_spending(target, "The upload", cycles, yes, as_json)
+
+            with progress.shown() as show:
+                done = put(model, checkpoint, show, force, precision, seed_flow, agree)
     except KeyboardInterrupt:
         say("What was sent is kept. Upload again to go on with it.")
         raise
     value = {
         "source": checkpoint.name,
         "parameters": checkpoint.parameters,
-        "bytes": checkpoint.length,
+        "bytes": done.total,
         "sent": done.sent,
         "resumed": done.resumed,
         "seconds": round(done.seconds, 3),
         "changed": done.changed,
         "sha256": {kind: sha256.hex() for kind, sha256 in done.hashes.items()},
+        "layout_sha256": done.layout.hex() if done.layout else None,
     }
     if not done.changed:
         text = "Nothing to do: the canister runs this model already."
@@ -94,3 +127,24 @@ def upload(
         kept = f" ({bytes_text(done.resumed)} were there already)" if done.resumed else ""
         text = f"The model is ready: {bytes_text(done.sent)} in {done.seconds:.1f} s{kept}."
     answer(as_json, value, text)
+
+
+def _tell(as_json: bool, checkpoint: Checkpoint, found: Estimate) -> None:
+    value = {"source": checkpoint.name, "parameters": checkpoint.parameters, **found.to_json()}
+    kinds = ", ".join(f"{kind} {bytes_text(size)}" for kind, size in found.files.items())
+    lines = (
+        ("bytes", f"{bytes_text(found.bytes)}: {kinds}"),
+        ("weights", f"in {found.precision}"),
+        ("messages", f"{found.messages:,}"),
+        ("cycles", f"{count_text(found.cycles)}, {usd(found.cycles):.4f} USD on mainnet"),
+        (
+            "time",
+            f"about {_seconds(found.local_seconds)} on a local network, where cycles are free",
+        ),
+        ("", f"at least {_seconds(found.mainnet_seconds)} on mainnet"),
+    )
+    answer(as_json, value, "\n".join(f"{name:<10}{words}" for name, words in lines))
+
+
+def _seconds(count: float) -> str:
+    return f"{count:.0f} s" if count < 120 else f"{count / 60:.0f} min"

@@ -2,7 +2,7 @@
 
 from icgpt.engine.errors import EngineError, EngineMemoryError
 from icgpt.engine.instance import FileSource, Sink, Source
-from icgpt.engine.packing import Packed, pack, pack_weights
+from icgpt.engine.packing import Packed, pack, pack_weights, packed_length
 
 __all__ = [
     "EngineError",
@@ -13,4 +13,5 @@ __all__ = [
     "Source",
     "pack",
     "pack_weights",
+    "packed_length",
 ]

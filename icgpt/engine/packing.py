@@ -79,6 +79,16 @@ def pack(
     return Packed(path, precision, length, digest.digest())
 
 
+def packed_length(checkpoint: Checkpoint, precision: str) -> int:
+    """How long a checkpoint's packed file is, without making it."""
+    instance = Instance()
+    try:
+        with FileSource(checkpoint.files["safetensors"].path) as instance.source:
+            return _begin(instance, _read_config(checkpoint), precision)[0]
+    finally:
+        instance.close()
+
+
 def pack_weights(
     config: bytes,
     source: Source,
@@ -95,13 +105,10 @@ def pack_weights(
         sink: takes the packed file, piece by piece, from its beginning on.
         report: told how far it is.
     """
-    if precision not in BITS:
-        raise UsageError(f"there is no precision '{precision}'", f"Known: {', '.join(BITS)}.")
     instance = Instance()
     try:
         instance.source, instance.sink = source, sink
-        _, answer = instance.call("pack", source.length, BITS[precision], data=config)
-        total = int.from_bytes(answer[8:16], "little")
+        _, total = _begin(instance, config, precision)
         report(0, total)
         finished = 0
         while not finished:
@@ -109,6 +116,15 @@ def pack_weights(
             report(int.from_bytes(answer, "little"), total)
     finally:
         instance.close()
+
+
+def _begin(instance: Instance, config: bytes, precision: str) -> tuple[int, int]:
+    """Lengths of the packed file and of the weights that it is made of."""
+    if precision not in BITS:
+        raise UsageError(f"there is no precision '{precision}'", f"Known: {', '.join(BITS)}.")
+    length = instance.source.length if instance.source else 0
+    _, answer = instance.call("pack", length, BITS[precision], data=config)
+    return int.from_bytes(answer[:8], "little"), int.from_bytes(answer[8:16], "little")
 
 
 def _read_config(checkpoint: Checkpoint) -> bytes:

@@ -61,7 +61,7 @@ def test_webassembly_gives_the_bits_of_the_native_engine(
     bits = json.loads((GOLDEN / "bits.json").read_text())
     for precision in ("f32", "int8", "int16"):
         model = new_canister()
-        upload(model, open_checkpoint(str(GOLDEN / name)), precision=precision)
+        upload(model, open_checkpoint(str(GOLDEN / name)), precision=precision, seed_flow=True)
         assert model.info().precision == precision
         logits = [model.logits(prompt[: length + 1]) for length in range(len(prompt))]
         assert fnv(logits) == bits[precision][name], precision

@@ -38,7 +38,7 @@ def test_the_canister_packs_as_the_engine_does_natively(
     canister: ModelCanister, precision: str
 ) -> None:
     checkpoint = open_checkpoint(str(GOLDEN / "odd-heads"))
-    upload(canister, checkpoint, precision=precision)
+    upload(canister, checkpoint, precision=precision, seed_flow=True)
     layout = canister.info().layout_sha256
     assert layout is not None
     assert layout.hex() == LAYOUTS[precision]
@@ -93,7 +93,7 @@ def test_stable_memory_from_before_weights_were_packed_moves_along(
 def test_packed_weights_that_are_not_what_they_were_are_packed_again(
     canister: ModelCanister, tiny: Path, hands: Hands, wasm: bytes, at: int, change: bytes
 ) -> None:
-    upload(canister, open_checkpoint(str(tiny)), precision="int8")
+    upload(canister, open_checkpoint(str(tiny)), precision="int8", seed_flow=True)
     before = canister.info(), canister.logits([1, 2, 3])
     hands.into(canister.id)
     stable = hands.read(canister.id)

@@ -19,16 +19,16 @@ QUANTISED = ("int8", "int16")
 def test_config_json_says_and_a_manager_overrides(canister: ModelCanister, tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m", tiny_config(icgpt={"precision": "int16"}))
     checkpoint = open_checkpoint(str(folder))
-    assert upload(canister, checkpoint).changed
+    assert upload(canister, checkpoint, seed_flow=True).changed
     assert canister.info().precision == "int16"
-    assert not upload(canister, checkpoint).changed
+    assert not upload(canister, checkpoint, seed_flow=True).changed
     # Only the precision is another one: nothing has to be sent again.
-    done = upload(canister, checkpoint, precision="int8")
+    done = upload(canister, checkpoint, precision="int8", seed_flow=True)
     assert (done.changed, done.sent, done.resumed) == (True, 0, 0)
     assert canister.info().precision == "int8"
     assert canister.info().next_precision is None
-    assert not upload(canister, checkpoint, precision="int8").changed
-    assert upload(canister, checkpoint).changed
+    assert not upload(canister, checkpoint, precision="int8", seed_flow=True).changed
+    assert upload(canister, checkpoint, seed_flow=True).changed
     assert canister.info().precision == "int16"
 
 
@@ -70,7 +70,7 @@ def test_quantised_logits_are_close_and_survive_an_upgrade(
     checkpoint = open_checkpoint(str(folder))
     upload(canister, checkpoint)
     exact = canister.logits([3, 1, 4])
-    upload(canister, checkpoint, precision=precision)
+    upload(canister, checkpoint, precision=precision, seed_flow=True)
     rounded = canister.logits([3, 1, 4])
     assert rounded != exact
     most = max(abs(one) for one in exact)
@@ -91,6 +91,6 @@ def test_one_model_in_many_messages(
     cut.call("set_per_message", 1_000_000)
     checkpoint = open_checkpoint("shakespeare-char")
     for canister in (whole, cut):
-        upload(canister, checkpoint, precision="int8")
+        upload(canister, checkpoint, precision="int8", seed_flow=True)
     ids = shakespeare.tokenize("To be, or not to be").token_ids
     assert whole.logits(ids) == cut.logits(ids) != shakespeare.logits(ids)

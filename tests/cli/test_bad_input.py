@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from icgpt.client import ModelCanister
 from icgpt.identity import Identity
 from icgpt.principal import to_text
-from icgpt.upload import CHUNK_BYTES
+from icgpt.sending import CHUNK_BYTES
 
 FAILED, USAGE, UNREACHABLE, REFUSED = 1, 2, 3, 4
 NOBODY = "rrkah-fqaaa-aaaaa-aaaaq-cai"
@@ -356,7 +356,8 @@ def test_an_upload_broken_off_in_the_middle(
     assert (second / "model.safetensors").stat().st_size > 2 * CHUNK_BYTES
 
     through = kept - 1 if moment == "unanswered" else kept
-    command = ["upload", "model", str(second)]
+    # By appends, one after the other, so that it is known which have arrived.
+    command = ["upload", "model", str(second), "--seed-flow"]
     process = subprocess.run(
         [sys.executable, "-c", DYING, moment, str(through), *command],
         capture_output=True,

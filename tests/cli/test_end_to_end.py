@@ -70,7 +70,7 @@ def test_the_whole_way(icgpt: Cli, tmp_path: Path) -> None:
     assert icgpt("generate", "ROMEO:", "-c", done["canister_id"], "-t", "0").endswith("\n")
 
 
-def test_a_gpt_j_by_token_ids(icgpt: Cli) -> None:
+def test_a_gpt_j_by_token_ids(icgpt: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights are those of transformers; so are the ids, in 32 bits and in 16."""
     source = GOLDEN / "gptj-whole-head"
     expected = json.loads((source / "expected.json").read_text())
@@ -78,11 +78,25 @@ def test_a_gpt_j_by_token_ids(icgpt: Cli) -> None:
     greedy = [str(one) for one in expected["greedy"]]
     icgpt("deploy", "--wasm", str(WASM))
     for precision in ("f32", "int16"):
-        icgpt("upload", "model", str(source), "--precision", precision)
+        sent = icgpt.json("upload", "model", str(source), "--precision", precision)
+        assert icgpt.json("status")["model"]["layout_sha256"] == sent["layout_sha256"]
         status = icgpt("status")
         assert "gptj, " in status
         assert f" parameters in {precision}: 2 layers, 2 heads, 16 wide" in status
         assert icgpt("infer", *prompt, "-n", "8", "-t", "0").split() == greedy[:8]
+
+
+def test_a_dry_run_sends_nothing(icgpt: Cli, tmp_path: Path) -> None:
+    source = str(characters(tmp_path / "chars"))
+    whole = icgpt.json("upload", "nowhere", source, "--dry-run")
+    assert whole["bytes"] == sum(whole["files"].values())
+    assert set(whole["files"]) == {"safetensors", "config", "tokenizer"}
+    small = icgpt.json("upload", "nowhere", source, "--dry-run", "--precision", "int8")
+    assert set(small["files"]) == {"packed", "config", "tokenizer"}
+    assert small["cycles"] < whole["cycles"]
+    said = icgpt("upload", "nowhere", source, "--dry-run", "--seed-flow")
+    for word in ("bytes", "messages", "cycles", "USD", "local", "mainnet"):
+        assert word in said
 
 
 def test_stdin(deployed: Cli, tmp_path: Path) -> None:

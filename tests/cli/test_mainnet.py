@@ -60,7 +60,11 @@ def test_everything_works_as_on_a_local_network(
     # Nothing to do costs nothing, and nobody is asked.
     assert ic.json("deploy", "--wasm", str(WASM), *on_ic)["action"] == "none"
     assert "USD" not in ic.err
-    ic("upload", "model", str(characters(tmp_path / "m")), *on_ic)
+    upload = ("upload", "model", str(characters(tmp_path / "m")), *on_ic)
+    ic(*upload, "--yes")
+    assert "The upload costs up to" in ic.err
+    assert "Nothing to do" in ic(*upload)
+    assert "USD" not in ic.err
     text = ic("generate", "HELLO", "-n", "5", "--seed", "1", *on_ic)
     assert len(text.removesuffix("\n")) == 5
     assert "users and managers only" in ic("status", *on_ic)
@@ -84,6 +88,18 @@ def test_nothing_is_spent_without_a_yes(
     ic(*arguments, "--json", code=2)
     with Agent(local.url, local.root_key) as agent:
         assert agent.module_hash(canister) is None
+
+
+def test_an_upload_asks_first(
+    ic: Cli, pem: Path, canister: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_ic = ["--network", "ic", "--identity", str(pem)]
+    ic("deploy", "--canister-id", to_text(canister), "--wasm", str(WASM), "--yes", *on_ic)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    ic("upload", "model", "shakespeare-char", *on_ic, code=1)
+    assert "nothing was spent" in ic.err
+    status = ic.json("status", *on_ic)
+    assert not any(state["staged"] for state in status["files"].values())
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ pub trait Weight: Copy + Default {
     /// The low bits of an integer that fits.
     fn from_low_bits(bits: u32) -> Self;
     fn to_f32(self) -> f32;
+    fn magnitude(self) -> u32;
     fn widen(from: &[Self; 8]) -> I16x8;
 }
 
@@ -35,6 +36,10 @@ impl Weight for i8 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         f32::from(self)
+    }
+    #[inline(always)]
+    fn magnitude(self) -> u32 {
+        self.unsigned_abs().into()
     }
     #[inline(always)]
     fn widen(from: &[Self; 8]) -> I16x8 {
@@ -51,6 +56,10 @@ impl Weight for i16 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         f32::from(self)
+    }
+    #[inline(always)]
+    fn magnitude(self) -> u32 {
+        self.unsigned_abs().into()
     }
     #[inline(always)]
     fn widen(from: &[Self; 8]) -> I16x8 {

@@ -101,12 +101,8 @@ impl<W: Weight> Quantised<W> {
             pass.chunks_exact(width / 2).all(|group| {
                 let mut sums = [0; 4];
                 for eight in group {
-                    let (pairs, _) = eight.as_chunks::<2>();
-                    for (sum, pair) in sums.iter_mut().zip(pairs) {
-                        *sum += pair
-                            .map(|weight| weight.to_f32().abs() as u32)
-                            .iter()
-                            .sum::<u32>();
+                    for (lane, sum) in sums.iter_mut().enumerate() {
+                        *sum += eight[2 * lane].magnitude() + eight[2 * lane + 1].magnitude();
                     }
                 }
                 sums.iter().all(|&sum| sum <= PASS_SUM)
