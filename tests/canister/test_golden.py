@@ -13,7 +13,7 @@ from icgpt.checkpoint import open_checkpoint
 from icgpt.client import ModelCanister
 from icgpt.upload import upload
 
-MODELS = sorted(path.parent.name for path in GOLDEN.glob("*/model.safetensors"))
+MODELS = sorted(path.parent.name for path in GOLDEN.glob("*/expected.json"))
 
 
 def test_there_are_at_least_five_models() -> None:
