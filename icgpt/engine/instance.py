@@ -7,6 +7,7 @@ A call takes numbers and bytes, and gives a status and bytes. While it runs, it 
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,12 +15,13 @@ from typing import Any, Protocol
 import wasmtime
 
 from icgpt.engine.errors import EngineError, EngineMemoryError, failure
-from icgpt.engine.module import load_module, runtime
+from icgpt.engine.module import RESERVED, load_module, runtime
 from icgpt.errors import CheckpointError
 
 Sink = Callable[[memoryview], None]
 """Takes bytes for the end of a file. They are only there until it returns."""
 
+_HUGEPAGE = 14
 _I32, _I64 = wasmtime.ValType.i32(), wasmtime.ValType.i64()
 
 
@@ -74,7 +76,7 @@ class Instance:
     def __init__(self) -> None:
         self.source: Source | None = None
         self.sink: Sink | None = None
-        self._broken = False
+        self._broken = self._closed = False
         self._store = wasmtime.Store(runtime())
         linker = wasmtime.Linker(runtime())
         read = wasmtime.FuncType([_I64, _I32, _I32], [])
@@ -105,7 +107,18 @@ class Instance:
     def close(self) -> None:
         """Give the memory back."""
         self._broken = True
-        self._store.close()
+        if not self._closed:
+            self._closed = True
+            self._store.close()
+
+    def prefer_large_pages(self) -> None:
+        """Ask for large pages, since a model is read whole for each token.
+
+        Where the system has none, nothing changes.
+        """
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "madvise") and sys.platform == "linux":
+            libc.madvise(ctypes.c_void_p(self._base()), ctypes.c_size_t(RESERVED), _HUGEPAGE)
 
     def memory(self) -> int:
         """Bytes of memory that the instance has."""
@@ -126,8 +139,10 @@ class Instance:
     def _view(self, start: int, length: int) -> memoryview:
         if length == 0:
             return memoryview(bytearray())
-        base = ctypes.addressof(self._memory.data_ptr(self._store).contents)
-        return memoryview((ctypes.c_ubyte * length).from_address(base + start)).cast("B")
+        return memoryview((ctypes.c_ubyte * length).from_address(self._base() + start)).cast("B")
+
+    def _base(self) -> int:
+        return ctypes.addressof(self._memory.data_ptr(self._store).contents)
 
     def _read(self, offset: int, start: int, length: int) -> None:
         if self.source is None:

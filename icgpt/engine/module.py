@@ -18,7 +18,7 @@ from icgpt import compiled
 from icgpt.errors import IcgptError
 
 FILE_NAME: Final = "engine.wasm.gz"
-_RESERVED: Final = 1 << 32
+RESERVED: Final = 1 << 32
 
 
 def find_engine() -> Path:
@@ -35,7 +35,7 @@ def find_engine() -> Path:
 def runtime() -> wasmtime.Engine:
     """The runtime of all instances, made when it is first needed."""
     config = wasmtime.Config()
-    config.memory_reservation = _RESERVED
+    config.memory_reservation = RESERVED
     config.memory_may_move = False
     return wasmtime.Engine(config)
 

@@ -67,7 +67,7 @@ def pack(
                 while len(data):
                     data = data[file.write(data) :]
 
-            config = _read_config(checkpoint)
+            config = read_small(checkpoint, "config")
             with FileSource(checkpoint.files["safetensors"].path) as source:
                 pack_weights(config, source, precision, write, report)
         Path(name).replace(path)
@@ -84,7 +84,7 @@ def packed_length(checkpoint: Checkpoint, precision: str) -> int:
     instance = Instance()
     try:
         with FileSource(checkpoint.files["safetensors"].path) as instance.source:
-            return _begin(instance, _read_config(checkpoint), precision)[0]
+            return _begin(instance, read_small(checkpoint, "config"), precision)[0]
     finally:
         instance.close()
 
@@ -120,15 +120,21 @@ def pack_weights(
 
 def _begin(instance: Instance, config: bytes, precision: str) -> tuple[int, int]:
     """Lengths of the packed file and of the weights that it is made of."""
-    if precision not in BITS:
-        raise UsageError(f"there is no precision '{precision}'", f"Known: {', '.join(BITS)}.")
     length = instance.source.length if instance.source else 0
-    _, answer = instance.call("pack", length, BITS[precision], data=config)
+    _, answer = instance.call("pack", length, bits_of(precision), data=config)
     return int.from_bytes(answer[:8], "little"), int.from_bytes(answer[8:16], "little")
 
 
-def _read_config(checkpoint: Checkpoint) -> bytes:
-    path = checkpoint.files["config"].path
+def bits_of(precision: str) -> int:
+    """Bits of a weight; UsageError for what is no precision."""
+    if precision not in BITS:
+        raise UsageError(f"there is no precision '{precision}'", f"Known: {', '.join(BITS)}.")
+    return BITS[precision]
+
+
+def read_small(checkpoint: Checkpoint, kind: str) -> bytes:
+    """The whole of one of a checkpoint's small files, which were found sound before."""
+    path = checkpoint.files[kind].path
     try:
         return path.read_bytes()
     except OSError as error:

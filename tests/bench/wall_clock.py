@@ -1,4 +1,4 @@
-"""Milliseconds a token on one thread, the canister beside PyTorch and CTranslate2, in one run.
+"""Milliseconds a token on one thread: ours beside PyTorch and CTranslate2, in one run.
 
     ./scripts/bench wall                            GPT-2 124M's shape, random weights
     ./scripts/bench wall --python torch=PATH        the Python that has torch, if another one
@@ -8,8 +8,9 @@
 All engines are loaded first. Then each makes the same number of tokens after a prompt of one, in
 turn, round after round, and the median round counts: what slows the machine slows them all. The
 canister runs as the replica runs it, metered; the two requests that a figure takes the difference
-of leave out what a message costs by itself. Engines that are not installed are left out and named.
-`pip install torch ctranslate2` (or `./scripts/setup --train` for torch) brings them.
+of leave out what a message costs by itself. In process the same engine runs in Python, without a
+meter; eight answers at once share their time. Engines that are not installed are left out and
+named. `pip install torch ctranslate2` (or `./scripts/setup --train` for torch) brings them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ import shapes
 from engine_counts import Bench
 from lone_canister import LoneCanister
 
+from icgpt.checkpoint import open_checkpoint
+from icgpt.engine import Engine
+
 RESULTS = page.FOLDER / "performance-wall.json"
 SHAPE = "gpt2-124m"
 PEERS = {
@@ -39,10 +43,18 @@ PEERS = {
     "torch-int8": "PyTorch, int8 on every layer",
     "ctranslate2-int8": "CTranslate2, int8 on every layer",
 }
-OURS = {f"ours-{precision}": f"ours, {precision}" for precision in shapes.PRECISIONS}
+OURS = {
+    f"{way}-{precision}": f"{title}, {precision}{more}"
+    for precision in shapes.PRECISIONS
+    for way, title, more in (
+        ("ours", "ours in the canister", ""),
+        ("in-process", "ours in process", ""),
+        ("eight", "ours in process", ", eight at once"),
+    )
+}
 
 
-class Engine(Protocol):
+class Timed(Protocol):
     """Something that makes tokens."""
 
     def seconds(self, tokens: int) -> float:
@@ -52,7 +64,7 @@ class Engine(Protocol):
         """End it."""
 
 
-class Ours:
+class Canister:
     """The canister."""
 
     def __init__(self, folder: Path, model: Path, precision: str) -> None:
@@ -72,6 +84,27 @@ class Ours:
 
     def close(self) -> None:
         self._canister.close()
+
+
+class InProcess:
+    """The engine in this process: several answers at once, or one."""
+
+    def __init__(self, engine: Engine, answers: int) -> None:
+        self._engine = engine
+        self._answers = answers
+
+    def seconds(self, tokens: int) -> float:
+        options: dict[str, Any] = {"temperature": 0.0, "context": "stop"}
+        for answer in range(self._answers):
+            self._engine.submit([answer + 3], max_new_tokens=tokens + 1, **options)
+        self._engine.step()
+        start = time.perf_counter()
+        while self._engine.running:
+            self._engine.step()
+        return (time.perf_counter() - start) / self._answers
+
+    def close(self) -> None:
+        self._engine.close()
 
 
 class Peer:
@@ -120,7 +153,7 @@ def machine() -> str:
     return f"{name}, {platform.system()}"
 
 
-def measure(engines: dict[str, Engine], rounds: int, tokens: int) -> dict[str, float]:
+def measure(engines: dict[str, Timed], rounds: int, tokens: int) -> dict[str, float]:
     """Milliseconds a token: the median of the rounds."""
     found: dict[str, list[float]] = {name: [] for name in engines}
     for turn in range(rounds):
@@ -131,7 +164,7 @@ def measure(engines: dict[str, Engine], rounds: int, tokens: int) -> dict[str, f
 
 
 def table(results: dict[str, Any]) -> str:
-    """Milliseconds, and ours of each precision as a share of each peer's."""
+    """Milliseconds, and each of ours as a share of the others."""
     times = results["milliseconds"]
     ours = [name for name in OURS if name in times]
     rows = []
@@ -162,10 +195,13 @@ def main(arguments: Sequence[str]) -> int:
     pythons = dict(entry.split("=", 1) for entry in options.python)
     with tempfile.TemporaryDirectory(prefix="icgpt-bench-") as folder:
         model = shapes.folder_of(SHAPE, options.cache or Path(folder))
-        engines: dict[str, Engine] = {}
+        engines: dict[str, Timed] = {}
         try:
             for precision in options.precision or shapes.PRECISIONS:
-                engines[f"ours-{precision}"] = Ours(Path(folder) / precision, model, precision)
+                engines[f"ours-{precision}"] = Canister(Path(folder) / precision, model, precision)
+                engine = Engine.load(open_checkpoint(str(model)), precision)
+                engines[f"in-process-{precision}"] = InProcess(engine, 1)
+                engines[f"eight-{precision}"] = InProcess(engine, 8)
             for way in PEERS:
                 module = way.split("-")[0]
                 python = pythons.get(module, sys.executable)

@@ -28,6 +28,21 @@ pub struct Request {
     pub stop_strings: Option<StopStrings>,
 }
 
+impl Request {
+    /// One token, for the logits that it would be chosen by.
+    #[must_use]
+    pub fn for_logits(prompt: Vec<u32>) -> Request {
+        Request {
+            prompt,
+            max_new_tokens: 1,
+            sampling: Sampling::greedy(),
+            context: Context::Stop,
+            stop: Vec::new(),
+            stop_strings: None,
+        }
+    }
+}
+
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {

@@ -78,6 +78,9 @@ pub fn multiply<W: Weight>(
     before: Option<&[F32x4]>,
     out: &mut [F32x4],
 ) {
+    #[cfg(feature = "clock")]
+    crate::clock::multiply(&[x], &[unit], weights, scales, before, &mut [out]);
+    #[cfg(not(feature = "clock"))]
     multiply_rows([x], [unit], weights, scales, before, [out]);
 }
 

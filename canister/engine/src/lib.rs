@@ -34,9 +34,12 @@ mod array;
 mod assemble;
 mod attention;
 mod batch;
+#[cfg(not(feature = "clock"))]
 mod block;
 mod cache;
 mod checkpoint;
+#[cfg(feature = "clock")]
+mod clock;
 mod config;
 mod exp;
 mod family;
@@ -44,6 +47,15 @@ mod format;
 mod gelu;
 mod generation;
 mod integers;
+#[cfg_attr(
+    feature = "clock",
+    allow(
+        dead_code,
+        unused_imports,
+        unused_macros,
+        reason = "`clock` multiplies"
+    )
+)]
 mod kernel;
 mod linear;
 mod load;
@@ -62,6 +74,7 @@ mod scoring;
 mod session;
 mod simd;
 mod stop;
+#[cfg_attr(feature = "clock", allow(dead_code, reason = "`clock` multiplies"))]
 mod strassen;
 mod streamed;
 mod tokenizer;

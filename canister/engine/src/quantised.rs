@@ -5,9 +5,16 @@
 //! its weights in any pass, times `ACTIVATION`, stay below 2^31 (`packing`).
 
 use crate::array::{Plain, bytes_mut};
+#[cfg(not(feature = "clock"))]
 use crate::block;
-use crate::integers::{I32x4, Pair, round_all};
-use crate::kernel::{Weight, multiply_rows, passes};
+#[cfg(feature = "clock")]
+use crate::clock;
+#[cfg(not(feature = "clock"))]
+use crate::integers::I32x4;
+use crate::integers::{Pair, round_all};
+#[cfg(not(feature = "clock"))]
+use crate::kernel::multiply_rows;
+use crate::kernel::{Weight, passes};
 use crate::packing::PASS_SUM;
 use crate::simd::{F32x4, floats, padded, zeros};
 
@@ -20,6 +27,7 @@ pub struct Activations {
     values: Vec<[i16; 8]>,
     units: Vec<f32>,
     /// Working memory of products.
+    #[cfg(not(feature = "clock"))]
     sums: Vec<I32x4>,
 }
 
@@ -141,8 +149,17 @@ impl<W: Weight> Quantised<W> {
     }
 
     /// out = before + W·x for each row; without `before` it is added to what is in `outs`.
+    #[cfg(feature = "clock")]
+    fn multiply(&self, x: &mut Activations, before: Option<&[F32x4]>, mut outs: Vec<&mut [F32x4]>) {
+        let rows: Vec<_> = (0..outs.len()).map(|row| x.row(row)).collect();
+        let (weights, scales) = (&self.weights, &self.scales);
+        clock::multiply(&rows, &x.units, weights, scales, before, &mut outs);
+    }
+
+    /// out = before + W·x for each row; without `before` it is added to what is in `outs`.
     ///
     /// Rows are cheapest in blocks and in eights; a block with two rows to spare still pays.
+    #[cfg(not(feature = "clock"))]
     fn multiply(&self, x: &mut Activations, before: Option<&[F32x4]>, outs: Vec<&mut [F32x4]>) {
         let (count, mut outs, mut done) = (outs.len(), outs.into_iter(), 0);
         while done < count {
@@ -156,6 +173,7 @@ impl<W: Weight> Quantised<W> {
     }
 
     /// Some rows from `first` on; gives their number.
+    #[cfg(not(feature = "clock"))]
     fn multiply_rows<'a, const ROWS: usize>(
         &self,
         x: &Activations,
@@ -171,6 +189,7 @@ impl<W: Weight> Quantised<W> {
     }
 
     /// The same with the kernel of blocks.
+    #[cfg(not(feature = "clock"))]
     fn multiply_block<'a>(
         &self,
         x: &mut Activations,

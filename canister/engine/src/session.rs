@@ -147,6 +147,19 @@ impl Session {
         self.caches.iter().map(Cache::blocks).sum::<usize>() * block
     }
 
+    /// About how many bytes the keys and values of so many tokens take, at most.
+    #[must_use]
+    pub fn bytes_of(model: &Model, tokens: usize) -> u64 {
+        let config = model.config();
+        let positions = tokens.min(config.n_ctx).next_multiple_of(BLOCK);
+        let number = match model.precision() {
+            Precision::F32 => 4,
+            Precision::Int8 | Precision::Int16 => 2,
+        };
+        // The scales of keys and values, and padding, take some more.
+        (positions * config.n_layer * config.n_embd * 2 * number * 17 / 16) as u64
+    }
+
     /// Takes what a pass added: tokens, and the logits of the last one if they were wanted, for
     /// which the pass gets the buffer of those before.
     pub(crate) fn add(&mut self, tokens: &[u32], logits: Option<&mut Vec<F32x4>>) {

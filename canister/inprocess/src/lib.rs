@@ -7,10 +7,14 @@
 //! ([`host`]), so that no file is ever in memory as a whole.
 //!
 //! - [`packing`] makes the packed file of a checkpoint.
+//! - [`loading`] brings a model into memory.
+//! - [`running`] generates with it, many answers at once.
 
 mod exchange;
 mod failure;
 mod host;
+mod loading;
 mod packing;
+mod running;
 
 pub use failure::Failure;

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use icgpt_engine::{
-    CheckpointError, ConfigError, LoadError, PackError, PackedError, RequestError, StopError,
-    TokenizerError, UnknownPrecision,
+    CheckpointError, ConfigError, LoadError, PackError, PackedError, RequestError, TokenizerError,
+    UnknownPrecision,
 };
+use icgpt_request::Refusal;
 
 use crate::files::Kind;
 
@@ -83,8 +84,8 @@ pub enum Error {
     },
     /// The request can't be run.
     Request(RequestError),
-    /// The stop strings are not usable.
-    Stop(StopError),
+    /// The request's options are not usable.
+    Options(Refusal),
     /// One of `generate`'s own limits.
     Limit(&'static str),
     /// A token id without a token.
@@ -117,12 +118,8 @@ pub enum Error {
     NotEnded,
     /// There is no certificate at hand.
     NoCertificate,
-    /// The prompt is too long, even for a sliding context.
-    LongPrompt(usize),
     /// The anonymous principal can't be a manager.
     AnonymousManager,
-    /// More new tokens than one request may ask for.
-    TooManyTokens(u32),
     /// No such job, or not this caller's.
     NoJob,
     /// A message to this canister itself failed.
@@ -238,7 +235,7 @@ impl fmt::Display for Error {
                  the model's vocabulary has {vocab_size} tokens"
             ),
             Self::Request(e) => e.fmt(f),
-            Self::Stop(e) => e.fmt(f),
+            Self::Options(e) => e.fmt(f),
             Self::Limit(text) => f.write_str(text),
             Self::UnknownToken(id) => write!(f, "token id {id} is not in the vocabulary"),
             Self::Busy(n) => write!(
@@ -278,17 +275,10 @@ impl fmt::Display for Error {
                 f,
                 "there is no certificate in an update call: call this method as a query"
             ),
-            Self::LongPrompt(most) => {
-                write!(f, "the prompt has more than {most} tokens: shorten it")
-            }
             Self::AnonymousManager => write!(
                 f,
                 "the anonymous principal can't be a manager, for anyone can call in its name: \
                  to let everyone generate, switch public mode on"
-            ),
-            Self::TooManyTokens(most) => write!(
-                f,
-                "a request may ask for at most {most} new tokens: go on from its end in another one"
             ),
             Self::NoJob => write!(f, "no such job, or it belongs to another caller"),
             Self::Platform(text) => write!(f, "the Internet Computer refused: {text}"),
@@ -317,5 +307,5 @@ from! {
     PackedError => Packed,
     TokenizerError => Tokenizer,
     RequestError => Request,
-    StopError => Stop,
+    Refusal => Options,
 }

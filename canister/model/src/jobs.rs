@@ -34,36 +34,24 @@ use desk::Found;
 pub use job::Kind;
 use job::{Ask, Id, Job};
 
-/// Tokens of a prompt; what is longer than the context is only read with a sliding one.
-const MOST_PROMPT_TOKENS: usize = 65_536;
-
 fn prompt_ids(prompt: &Prompt) -> Result<Vec<u32>, Error> {
-    let ids = match prompt {
+    Ok(match prompt {
         Prompt::TokenIds(ids) => ids.clone(),
         Prompt::Text(text) if text.is_empty() => return Err(Error::Limit("the prompt is empty")),
         Prompt::Text(text) => serving::tokenizer()?.encode(text)?.ids,
-    };
-    if ids.is_empty() {
-        return Err(Error::Limit(
-            "the prompt is empty, or no token of the vocabulary fits it",
-        ));
-    }
-    if ids.len() > MOST_PROMPT_TOKENS {
-        return Err(Error::LongPrompt(MOST_PROMPT_TOKENS));
-    }
-    Ok(ids)
+    })
 }
 
 /// Checks a request: gives what is to be computed.
 fn ask(prompt: &Prompt, options: Options, template_wanted: bool, seed: u64) -> Result<Ask, Error> {
     let model = serving::model()?;
     let own = prompt_ids(prompt)?;
-    let template = model.config().template.as_ref();
-    let template = template.filter(|_| template_wanted && options.template.unwrap_or(true));
-    let (prompt, start) = match template {
-        Some(t) => ([&t.prefix[..], &own, &t.suffix].concat(), t.prefix.len()),
-        None => (own.clone(), 0),
+    let plain = Options {
+        template: Some(false),
+        ..Options::default()
     };
+    let wrapping = if template_wanted { &options } else { &plain };
+    let (prompt, start) = wrapping.prompt(model.config(), &own)?;
     let own = (start as u32, (start + own.len()) as u32);
     let request = options::request(&options, model.config(), prompt.clone(), seed)?;
     let begun = options.begun.as_deref().unwrap_or_default();
@@ -79,7 +67,7 @@ fn ask(prompt: &Prompt, options: Options, template_wanted: bool, seed: u64) -> R
 
 /// Takes a job in; it waits for its first stretch.
 fn enter(caller: Principal, id: Id, ask: Ask, kind: Kind) -> Result<u64, Error> {
-    let longest = options::longest(&ask.options);
+    let longest = ask.options.longest();
     let charge = quotas::take(&caller, ask.prompt.len() as u64 + longest)?;
     let entered = desk::with(|desk| {
         desk.may_enter(charge.purse)?;

@@ -6,9 +6,7 @@
 )]
 
 use ic_cdk::api::msg_caller;
-use icgpt_engine::{
-    Activation, Batch, Context, Generation, Model, Request, Sampling, Scoring, Step,
-};
+use icgpt_engine::{Activation, Batch, Context, Generation, Model, Request, Scoring, Step};
 use serde_bytes::ByteBuf;
 
 use crate::access::{manager, user};
@@ -159,14 +157,7 @@ async fn logits(ids: Vec<u32>) -> Result<Vec<f32>, String> {
             return Err(Error::Limit("the prompt is empty"));
         }
         let tokens = ids.len();
-        let request = Request {
-            prompt: ids,
-            max_new_tokens: 1,
-            sampling: Sampling::greedy(),
-            context: Context::Stop,
-            stop: Vec::new(),
-            stop_strings: None,
-        };
+        let request = Request::for_logits(ids);
         let mut batch = Batch::new(&model);
         batch.add(0, Generation::new(&model, request)?);
         batch.limit_rows(reckoning::rows(&model, reckoning::cache(&model, tokens)));

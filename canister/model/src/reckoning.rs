@@ -5,7 +5,7 @@
 //! the platform's limit, each is guessed beforehand; a [`Stretch`](crate::slices::Stretch) goes on
 //! with what it measures.
 
-use icgpt_engine::{Model, Precision};
+use icgpt_engine::{Model, Precision, Session};
 
 use crate::slices::{FRESH, MOST_PER_MESSAGE};
 
@@ -18,9 +18,6 @@ const AFTER: u64 = 48_000;
 /// The most rows that a pass has, and a number of them that suits the kernels.
 const MOST_ROWS: usize = 32;
 const ROWS_TOGETHER: usize = 8;
-
-/// Positions that a cache grows by.
-const BLOCK: usize = 64;
 
 /// What touching so many bytes of the heap for the first time in a message takes.
 pub fn touching(bytes: u64) -> u64 {
@@ -45,14 +42,7 @@ pub fn next_row(row: u64) -> u64 {
 
 /// Bytes of keys and values that a sequence of so many positions takes.
 pub fn cache(model: &Model, positions: usize) -> u64 {
-    let config = model.config();
-    let positions = positions.min(config.n_ctx).next_multiple_of(BLOCK);
-    let number = match model.precision() {
-        Precision::F32 => 4,
-        Precision::Int8 | Precision::Int16 => 2,
-    };
-    // The scales of keys and values, and padding, take some more.
-    (positions * config.n_layer * config.n_embd * 2 * number * 17 / 16) as u64
+    Session::bytes_of(model, positions)
 }
 
 /// What a stretch must know of the model and the memory it works on.

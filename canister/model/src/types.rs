@@ -1,6 +1,7 @@
 //! The records and variants of `model.did`, in its order and with its names.
 
 use candid::{CandidType, Principal};
+pub use icgpt_request::Options;
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
 
@@ -179,43 +180,6 @@ pub struct Access {
     pub users: Vec<Principal>,
     /// Anyone may generate.
     pub public: bool,
-}
-
-/// Options of a generation; every field has a default.
-#[derive(CandidType, Deserialize, Clone, Default)]
-pub struct Options {
-    /// 100 when left out.
-    pub max_new_tokens: Option<u32>,
-    /// Before so many tokens none that ends the answer is chosen.
-    pub min_new_tokens: Option<u32>,
-    /// 1 when left out; 0 is argmax.
-    pub temperature: Option<f64>,
-    /// Only so many of the likeliest tokens are drawn from.
-    pub top_k: Option<u32>,
-    /// Only the likeliest tokens that together reach this probability are drawn from.
-    pub top_p: Option<f64>,
-    /// Only the most typical tokens that together reach this probability are drawn from.
-    pub typical_p: Option<f64>,
-    /// Makes tokens of prompt and answer less likely, above 1.
-    pub repetition_penalty: Option<f64>,
-    /// No run of so many tokens occurs twice.
-    pub no_repeat_ngram_size: Option<u32>,
-    /// No run of so many tokens of the prompt occurs in the answer.
-    pub encoder_no_repeat_ngram_size: Option<u32>,
-    /// Texts that end the answer; what is from one of them on is left out.
-    pub stop: Option<Vec<String>>,
-    /// Drawn from the platform's randomness when left out.
-    pub seed: Option<u64>,
-    /// Log-probabilities of the chosen tokens, and of so many of the likeliest at each place.
-    pub logprobs: Option<u32>,
-    /// `stop` or `slide`; the model's own when left out.
-    pub context: Option<String>,
-    /// Use the model's template; true when left out.
-    pub template: Option<bool>,
-    /// The answer begins with the prompt; false when left out.
-    pub echo: Option<bool>,
-    /// Tokens that the answer has already; the generation goes on behind them.
-    pub begun: Option<Vec<u32>>,
 }
 
 /// A token and the natural logarithm of its probability.

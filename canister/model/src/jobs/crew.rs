@@ -72,7 +72,7 @@ pub fn take_over(job: &mut Job, generation: &Generation) {
 
 /// Bytes of keys and values that an answer takes when it is as long as it may be.
 pub fn memory(model: &Model, ask: &Ask) -> u64 {
-    let longest = ask.prompt.len() + options::longest(&ask.options) as usize;
+    let longest = ask.prompt.len() + ask.options.longest() as usize;
     reckoning::cache(model, longest)
 }
 
