@@ -66,8 +66,9 @@ class Event:
 class Engine:
     """A loaded model. `load` makes one."""
 
-    def __init__(self, instance: Instance, config: Config) -> None:
+    def __init__(self, instance: Instance, weights: FileSource, config: Config) -> None:
         self._instance = instance
+        self._weights = weights  # a model larger than memory is read while it runs
         self._last = 0
         self.config = config
         self.running = 0
@@ -94,25 +95,26 @@ class Engine:
         weights = packed or checkpoint.files["safetensors"].path
         bits = bits_of(precision) if packed is None else _PACKED
         instance = Instance()
+        source = None
         try:
             instance.prefer_large_pages()
             if "tokenizer" in checkpoint.files:
                 instance.call("set_tokenizer", data=read_small(checkpoint, "tokenizer"))
-            with FileSource(weights) as source:
-                instance.source = source
-                config = read_small(checkpoint, "config")
-                _, answer = instance.call("load", source.length, bits, data=config)
-                total = int.from_bytes(answer, "little")
-                report(0, total)
-                finished = 0
-                while not finished:
-                    finished, answer = instance.call("load_on")
-                    report(int.from_bytes(answer, "little"), total)
-                instance.source = None
+            instance.source = source = FileSource(weights)
+            config = read_small(checkpoint, "config")
+            _, answer = instance.call("load", source.length, bits, data=config)
+            total = int.from_bytes(answer, "little")
+            report(0, total)
+            finished = 0
+            while not finished:
+                finished, answer = instance.call("load_on")
+                report(int.from_bytes(answer, "little"), total)
         except BaseException:
+            if source is not None:
+                source.close()
             instance.close()
             raise
-        return cls(instance, checkpoint.config)
+        return cls(instance, source, checkpoint.config)
 
     def submit(self, token_ids: Sequence[int], **options: Any) -> Submitted:
         """Takes in a request: the prompt's ids, and options as in docs/options.md.
@@ -164,6 +166,7 @@ class Engine:
     def close(self) -> None:
         """Drop the model and all answers."""
         self._instance.close()
+        self._weights.close()
 
     def __enter__(self) -> Engine:
         return self

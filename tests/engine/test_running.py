@@ -19,7 +19,11 @@ from icgpt.errors import CheckpointError, IcgptError, UsageError
 from icgpt.upload import upload
 
 PRECISIONS = ("f32", "int8", "int16")
-MODELS = sorted(path.parent.name for path in GOLDEN.glob("*/model.safetensors"))
+MODELS = sorted(
+    path.parent.name
+    for path in GOLDEN.glob("*/model.safetensors")
+    if path.with_name("expected.json").exists()
+)
 
 
 def fnv(values: bytes) -> str:
