@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         UsageError,
         VerificationError,
     )
+    from icgpt.fleet import AsyncFleet, Fleet
     from icgpt.identity import Identity
     from icgpt.results import Access, Completion, Encoding, ModelInfo
     from icgpt.tokens import EOT, PREFIX_TOKENS, SUFFIX_TOKENS
@@ -36,6 +37,7 @@ _HOMES = {
     "Access": "results",
     "Agent": "agent",
     "AsyncAgent": "agent",
+    "AsyncFleet": "fleet",
     "AsyncModelCanister": "client",
     "AsyncStream": "client",
     "CanisterError": "errors",
@@ -43,6 +45,7 @@ _HOMES = {
     "Completion": "results",
     "EOT": "tokens",
     "Encoding": "results",
+    "Fleet": "fleet",
     "IcgptError": "errors",
     "Identity": "identity",
     "Limits": "agent",
@@ -65,12 +68,14 @@ __all__ = [
     "Access",
     "Agent",
     "AsyncAgent",
+    "AsyncFleet",
     "AsyncModelCanister",
     "AsyncStream",
     "CanisterError",
     "CheckpointError",
     "Completion",
     "Encoding",
+    "Fleet",
     "IcgptError",
     "Identity",
     "Limits",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from icgpt import methods, proving, replaying
 from icgpt.agent import Agent, AsyncAgent
@@ -25,6 +25,9 @@ from icgpt.principal import from_text
 from icgpt.results import Completion
 from icgpt.steps import Awaiting, Blocking, Pause, Steps
 from icgpt.transport import Closing
+
+if TYPE_CHECKING:
+    from icgpt.project import Project
 
 T = TypeVar("T")
 
@@ -55,7 +58,7 @@ class ModelCanister(Handle, Closing):
             network: "local", "ic" or an address; $ICGPT_NETWORK or else "local" when left out.
             identity: a PEM file, "anonymous" or an Identity; the default key when left out.
         """
-        caller, canister_id = _found(canister, network, identity)
+        caller, canister_id = found(canister, network, identity)
         return cls(Agent(*caller), canister_id)
 
     def run(self, steps: Steps[T]) -> T:
@@ -159,7 +162,7 @@ class AsyncModelCanister(Handle):
         # Reads files, and asks a network whose key is pinned for its key.
         import asyncio  # takes long to load, and is loaded where somebody awaits
 
-        caller, canister_id = await asyncio.to_thread(_found, canister, network, identity)
+        caller, canister_id = await asyncio.to_thread(found, canister, network, identity)
         return cls(AsyncAgent(*caller), canister_id)
 
     async def run(self, steps: Steps[T]) -> T:
@@ -240,25 +243,25 @@ class AsyncModelCanister(Handle):
         await self.close()
 
 
-class _Job:
+class Job:
     """What has been read of a job so far."""
 
     def __init__(self, model: Handle, job: bytes, idle_seconds: float = 600.0) -> None:
         self.job = job
         self.idle_seconds = idle_seconds
         self.completion = Completion([], None, None, None, 0, 0, 0)
-        self._handle = model
+        self.handle = model
 
-    def _next_piece(self) -> Steps[Completion | None]:
+    def next_piece(self) -> Steps[Completion | None]:
         """What the job has written since; None when it had ended before."""
         if self.completion.finish is not None:
             return None
         pause = 0.02
         began = time.monotonic()
         while True:
-            piece = yield from methods.poll(self._handle, self.job, len(self.completion.token_ids))
+            piece = yield from methods.poll(self.handle, self.job, len(self.completion.token_ids))
             if piece.token_ids or piece.finish is not None:
-                self._add(piece)
+                self.add(piece)
                 return piece
             if time.monotonic() - began > self.idle_seconds:
                 raise CallTimeoutError(
@@ -268,7 +271,8 @@ class _Job:
             yield Pause(pause)
             pause = min(1.5 * pause, 0.5)
 
-    def _add(self, piece: Completion) -> None:
+    def add(self, piece: Completion) -> None:
+        """Takes a piece in."""
         before = self.completion
         text = None if piece.text is None else (before.text or "") + piece.text
         self.completion = Completion(
@@ -282,12 +286,13 @@ class _Job:
             None if piece.logprobs is None else (before.logprobs or []) + piece.logprobs,
         )
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises when the job failed."""
         if self.completion.finish == "failed":
             raise CanisterError(self.completion.failure or "the job failed")
 
 
-class Stream(_Job):
+class Stream(Job):
     """A running job; iterating gives its pieces, each a Completion with what is new in it.
 
     A character that takes several tokens comes with the last of them. `completion` is the whole
@@ -299,16 +304,16 @@ class Stream(_Job):
         self.model = model
 
     def __iter__(self) -> Iterator[Completion]:
-        while (piece := self.model.run(self._next_piece())) is not None:
+        while (piece := self.model.run(self.next_piece())) is not None:
             yield piece
-        self._check()
+        self.check()
 
     def cancel(self) -> None:
         """Ends the job."""
         self.model.cancel(self.job)
 
 
-class AsyncStream(_Job):
+class AsyncStream(Job):
     """A running job; `async for` gives its pieces as `Stream` does."""
 
     def __init__(self, model: AsyncModelCanister, job: bytes, idle_seconds: float = 600.0) -> None:
@@ -316,9 +321,9 @@ class AsyncStream(_Job):
         self.model = model
 
     async def __aiter__(self) -> AsyncIterator[Completion]:
-        while (piece := await self.model.run(self._next_piece())) is not None:
+        while (piece := await self.model.run(self.next_piece())) is not None:
             yield piece
-        self._check()
+        self.check()
 
     async def cancel(self) -> None:
         """Ends the job."""
@@ -336,13 +341,28 @@ def _id(canister_id: bytes | str) -> bytes:
         ) from error
 
 
-def _found(
+def found(
     canister: str, network: str | None, identity: str | Identity | None
 ) -> tuple[tuple[str, bytes, Identity], bytes]:
     """What an agent is made of, and the id of a canister."""
+    caller, name, project = _found(network, identity)
+    return caller, project.resolve(canister, name)
+
+
+def found_fleet(
+    canister: str, network: str | None, identity: str | Identity | None
+) -> tuple[tuple[str, bytes, Identity], dict[str, bytes]]:
+    """The same, and the ids of all canisters of a fleet."""
+    caller, name, project = _found(network, identity)
+    return caller, project.fleet(canister, name) or {canister: project.resolve(canister, name)}
+
+
+def _found(
+    network: str | None, identity: str | Identity | None
+) -> tuple[tuple[str, bytes, Identity], str, Project]:
     from icgpt import connect, project
     from icgpt.identity import load
 
     target = connect.resolve(network)
     who = identity if isinstance(identity, Identity) else load(identity)
-    return (target.url, target.root_key, who), project.find().resolve(canister, target.name)
+    return (target.url, target.root_key, who), target.name, project.find()

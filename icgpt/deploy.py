@@ -156,6 +156,33 @@ def deploy(
     return Deployment(known, created, action, digest, public, files)
 
 
+def deploy_fleet(
+    agent: Agent,
+    network: Network,
+    project: Project,
+    name: str,
+    replicas: int,
+    wasm: bytes,
+    mode: Mode = "auto",
+    say: Callable[[str], None] = lambda text: None,
+    agree: Callable[[int], None] = lambda cycles: None,
+) -> dict[str, Deployment]:
+    """Brings so many canisters to run this module, and lets them answer together to a name.
+
+    They are called `name`, `name`-2, `name`-3 and so on; takes what `deploy` takes.
+    """
+    done = {}
+    for member in fleet_names(name, replicas):
+        done[member] = deploy(agent, network, project, member, wasm, mode, say=say, agree=agree)
+    project.remember_fleet(name, network.name, list(done))
+    return done
+
+
+def fleet_names(name: str, replicas: int) -> list[str]:
+    """What the canisters of a fleet are called; the first has the fleet's own name."""
+    return [name, *(f"{name}-{number}" for number in range(2, replicas + 1))]
+
+
 def new_canister(
     agent: Agent, network: Network, wasm: bytes, argument: bytes = EMPTY_ARGUMENT
 ) -> bytes:

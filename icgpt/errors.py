@@ -118,6 +118,23 @@ class CanisterError(RefusedError):
     kind = "canister_error"
 
 
+class NoCanisterLeftError(RefusedError):
+    """No canister of a fleet took a call; `tried` has each one's name and why it did not."""
+
+    kind = "no_canister_left"
+    usual_hint = "See each with: icgpt status --canister NAME"
+
+    def __init__(self, tried: list[tuple[str, IcgptError]]) -> None:
+        reasons = "; ".join(f"{name}: {error.message}" for name, error in tried)
+        super().__init__(f"no canister of the fleet takes the call ({reasons})")
+        self.tried = tried
+
+    def to_json(self) -> dict[str, Any]:
+        """Adds each canister's own error."""
+        tried = {name: error.to_json() for name, error in self.tried}
+        return {**super().to_json(), "tried": tried}
+
+
 class RejectedError(RefusedError):
     """The call was rejected: reject code 1 to 6 and the platform's own error code."""
 

@@ -6,12 +6,16 @@ The project is the nearest folder upwards that holds one of the two. Files, per 
 icp keeps {"model": ID} in .icp/cache/mappings/ENVIRONMENT.ids.json for networks that it starts
 itself, and in .icp/data/mappings/ for those that it only connects to. Outside of any project, ids
 are kept in canister_ids.json in the platform's configuration folder.
+
+Several canisters with one model are a fleet: .icgpt/fleets.json {"model": {"local": ["model",
+"model-2"]}} says which names answer together. Each has its own id in the files above.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from icgpt.identity import config_dir
 from icgpt.principal import from_text, to_text
 
 MAX_FILE_BYTES = 1 << 20
+MAX_FLEET = 1000
 DEFAULT_NAME = "model"
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _ID = re.compile(r"([a-z0-9]{5}-){3,}[a-z0-9]{1,5}")  # what looks like one, mistyped or not
@@ -87,6 +92,31 @@ class Project:
             _write(path, data)
             written.append(path)
         return written
+
+    def fleet(self, name: str, network: str) -> dict[str, bytes]:
+        """The canisters that answer together to a name, with their ids; that one alone is none."""
+        entry = _read(self._fleets_file()).get(name)
+        names = entry.get(network) if isinstance(entry, dict) else None
+        if not isinstance(names, list):
+            return {}
+        known = [one for one in names[:MAX_FLEET] if isinstance(one, str) and _NAME.fullmatch(one)]
+        found = {one: self.lookup(one, network) for one in known}
+        members = {one: id_ for one, id_ in found.items() if id_ is not None}
+        return members if len(members) > 1 else {}
+
+    def remember_fleet(self, name: str, network: str, names: Sequence[str]) -> None:
+        """Lets these canisters answer together to a name from now on."""
+        path = self._fleets_file()
+        data = _read(path)
+        entry = data.setdefault(name, {})
+        if not isinstance(entry, dict):
+            raise ProjectError(f"{path} is not a file of fleets", f"Remove {path}.")
+        if entry.get(network) != list(names):
+            entry[network] = list(names)
+            _write(path, data)
+
+    def _fleets_file(self) -> Path:
+        return (config_dir() if self.root is None else self.root / ".icgpt") / "fleets.json"
 
     def names(self) -> list[str]:
         """All names that some file has an id for, on whatever network."""

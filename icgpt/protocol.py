@@ -150,21 +150,32 @@ def carry_out(
     late = CallTimeoutError(
         f"no answer to '{method}' within {seconds:.0f} seconds",
         "The canister may still be at work: see `icgpt status`.",
+        maybe_sent=True,
     )
     pause = _FIRST_POLL
     misread = 0
     handed_over: float | None = None
+    again = False
     cert: Certificate | None
     while True:
         try:
             if handed_over is not None:
-                cert = yield from _request_status(caller, request_id, effective, deadline, misread)
+                try:
+                    cert = yield from _request_status(
+                        caller, request_id, effective, deadline, misread
+                    )
+                except NetworkError as error:
+                    error.maybe_sent = True  # not this look, but the call before it
+                    raise
             else:
                 held = on_wait is None
                 try:
                     cert = yield from _hand_over(
                         caller, effective, method, envelope, deadline, held
                     )
+                except NetworkError as error:
+                    error.maybe_sent = error.maybe_sent or again
+                    raise
                 finally:
                     handed_over = time.monotonic()
             if cert is not None:
@@ -178,7 +189,7 @@ def carry_out(
                             "Nothing was done. Try again.",
                         )
                     if time.monotonic() - handed_over > _UNKNOWN_SECONDS:
-                        handed_over = None  # the network has not heard of it
+                        handed_over, again = None, True  # the network has not heard of it
             misread = 0
         except (VerificationError, MalformedError):
             misread += 1
@@ -458,6 +469,7 @@ def _outcome(cert: Certificate, request_id: bytes, method: str) -> tuple[bool, b
         raise CallTimeoutError(
             f"the network finished '{method}' and no longer keeps its reply",
             "It was done, but the answer is lost; look with `icgpt status` before trying again.",
+            maybe_sent=True,
         )
     return False, b""
 

@@ -30,6 +30,7 @@ _LONGEST_PAUSE: Final = 1.0
 class Asked:
     """A job that was begun, and what proves that it was asked for."""
 
+    canister: bytes
     job: bytes
     evidence: CallEvidence
 
@@ -38,7 +39,8 @@ def ask(canister: Handle, /, prompt: str | Sequence[int], **options: Any) -> Ste
     """Starts a job whose answer is to be proven; takes what `complete` takes."""
     arg = methods.encoded("submit", methods.prompt_value(prompt), methods.option_values(options))
     reply, evidence = yield from certified_call(canister.agent, canister.id, "submit", arg)
-    return Asked(bytes(methods.ok(methods.decoded(canister, "submit", reply))), evidence)
+    job = bytes(methods.ok(methods.decoded(canister, "submit", reply)))
+    return Asked(canister.id, job, evidence)
 
 
 def keep(canister: Handle, asked: Asked, seconds: float = 600.0) -> Steps[KeptReceipt]:

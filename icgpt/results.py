@@ -279,6 +279,8 @@ class Completion:
     """One for each new token; None unless they were asked for."""
     job: bytes | None = None
     """The job's id, where one call waited for it: for `poll` and `receipt`."""
+    canister: bytes | None = None
+    """Which canister of a fleet wrote it, or the end of it."""
 
     @classmethod
     def from_candid(cls, value: dict[str, Any]) -> Completion:
@@ -300,11 +302,13 @@ class Completion:
     def to_json(self) -> dict[str, Any]:
         """Plain values; log-probabilities only where there are some."""
         value = dict(vars(self))
-        del value["logprobs"], value["job"]
+        del value["logprobs"], value["job"], value["canister"]
         if self.logprobs is not None:
             value["logprobs"] = [one.to_json() for one in self.logprobs]
         if self.job is not None:
             value["job"] = self.job.hex()
+        if self.canister is not None:
+            value["canister"] = to_text(self.canister)
         return value
 
 

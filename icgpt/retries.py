@@ -93,7 +93,9 @@ def send(
             break
         yield Pause(pause)
     if isinstance(outcome, Answer):
-        raise http_error(url, outcome)
+        error = http_error(url, outcome)
+        error.maybe_sent = error.maybe_sent or maybe_sent
+        raise error
     raise _no_answer(url, outcome, maybe_sent, late)
 
 
@@ -105,7 +107,8 @@ def http_error(url: str, answer: Answer) -> NetworkError:
     if answer.status in BUSY:
         return BusyError(text, _busy_hint(answer.wait))
     hint = "Check this machine's clock." if "expir" in answer.text.lower() else None
-    return NetworkError(text, hint)
+    # A gateway that got no answer says nothing of whether its request went through.
+    return NetworkError(text, hint, maybe_sent=answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _busy_hint(wait: float | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from icgpt.cli.common import F, answer, calling_options, opened_model, read_principal
+from icgpt.cli.common import F, answer, calling_options, opened_models, read_principal
 from icgpt.cli.help import Command, Group
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def access() -> None:
     """Say who may use a canister.
 
     Users let the model write; managers also upload models and manage access. In public mode
-    everyone is a user.
+    everyone is a user. Changes go to all canisters of a fleet; what is shown is its first.
     """
 
 
@@ -44,17 +44,18 @@ def public(
     mode: str, canister: str, network: str | None, identity: str | None, as_json: bool
 ) -> None:
     """Let anyone use the model, or only those on the lists."""
-    with opened_model(canister, network, identity) as model:
-        model.set_public(mode == "on")
-        _show(model, as_json)
+    with opened_models(canister, network, identity) as models:
+        for model in models:
+            model.set_public(mode == "on")
+        _show(models[0], as_json)
 
 
 @access.command(cls=Command, examples=["icgpt access list --json"], name="list")
 @calling_options
 def list_(canister: str, network: str | None, identity: str | None, as_json: bool) -> None:
     """Show managers, users and whether public mode is on."""
-    with opened_model(canister, network, identity) as model:
-        _show(model, as_json)
+    with opened_models(canister, network, identity) as models:
+        _show(models[0], as_json)
 
 
 def _changing_options(function: F) -> F:
@@ -83,9 +84,10 @@ def add(
 ) -> None:
     """Put a principal on a list."""
     who = read_principal(principal)
-    with opened_model(canister, network, identity) as model:
-        (model.add_manager if role == "manager" else model.add_user)(who)
-        _show(model, as_json)
+    with opened_models(canister, network, identity) as models:
+        for model in models:
+            (model.add_manager if role == "manager" else model.add_user)(who)
+        _show(models[0], as_json)
 
 
 @access.command(
@@ -103,9 +105,10 @@ def remove(
 ) -> None:
     """Take a principal off a list."""
     who = read_principal(principal)
-    with opened_model(canister, network, identity) as model:
-        (model.remove_manager if role == "manager" else model.remove_user)(who)
-        _show(model, as_json)
+    with opened_models(canister, network, identity) as models:
+        for model in models:
+            (model.remove_manager if role == "manager" else model.remove_user)(who)
+        _show(models[0], as_json)
 
 
 def _limit(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
@@ -173,10 +176,10 @@ def quotas(
         "cycles_floor": KEEP if cycles_floor is None else cycles_floor,
     }
     changes = {name: value for name, value in wanted.items() if value is not KEEP}
-    with opened_model(canister, network, identity) as model:
-        if changes:
+    with opened_models(canister, network, identity) as models:
+        for model in models if changes else ():
             model.set_quotas(replace(model.quotas(), **changes))
-        now, usage = vars(model.quotas()), vars(model.usage())
+        now, usage = vars(models[0].quotas()), vars(models[0].usage())
     lines = [f"{name:<22}{'none' if v is None else f'{v:,}'}" for name, v in now.items()]
     left = "no limit" if usage["tokens_left"] is None else f"{usage['tokens_left']:,} left"
     lines.append(f"used today by this {usage['role']}: {usage['tokens_today']:,} tokens, {left}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from icgpt.client import ModelCanister
     from icgpt.connect import Network
     from icgpt.errors import IcgptError
+    from icgpt.fleet import Fleet
     from icgpt.project import Project
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -133,6 +134,38 @@ def opened_model(
 
     with opened(network, identity) as (agent, target, project):
         yield ModelCanister(agent, project.resolve(canister, target.name))
+
+
+@contextmanager
+def opened_models(
+    canister: str, network: str | None, identity: str | None
+) -> Iterator[list[ModelCanister]]:
+    """All model canisters of a fleet; one, where the name is one canister's."""
+    from icgpt.client import ModelCanister
+
+    with opened(network, identity) as (agent, target, project):
+        members = project.fleet(canister, target.name).values()
+        ids = list(members) or [project.resolve(canister, target.name)]
+        yield [ModelCanister(agent, one) for one in ids]
+
+
+@contextmanager
+def opened_writer(
+    canister: str, network: str | None, identity: str | None
+) -> Iterator[ModelCanister | Fleet]:
+    """What writes by this name: a model canister, or the fleet that it is the first of."""
+    from icgpt.client import ModelCanister
+    from icgpt.fleet import Fleet
+
+    def moved(name: str, error: IcgptError) -> None:
+        aside(f"{name} does not take it ({error.message.rstrip('.')}): another one is asked.")
+
+    with opened(network, identity) as (agent, target, project):
+        members = project.fleet(canister, target.name)
+        if members:
+            yield Fleet(agent, members, moved)
+        else:
+            yield ModelCanister(agent, project.resolve(canister, target.name))
 
 
 # Control characters, and those that reverse the order of what is shown: a canister, a server or a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -21,6 +21,9 @@ from icgpt.cli.common import (
 )
 from icgpt.cli.help import Command
 
+if TYPE_CHECKING:
+    from icgpt import deploy as room
+
 
 @click.command(
     cls=Command,
@@ -28,9 +31,17 @@ from icgpt.cli.help import Command
         "icgpt deploy",
         "icgpt deploy --network ic --identity me.pem --canister-id uc7oy-…-cai",
         "icgpt deploy --mode reinstall",
+        "icgpt deploy --replicas 3",
     ],
 )
 @canister_option
+@click.option(
+    "--replicas",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="So many canisters that answer together: NAME, NAME-2, …; as many as there are already "
+    "when left out.",
+)
 @click.option("--canister-id", metavar="ID", help="Use this canister, and remember it by its name.")
 @click.option(
     "--mode",
@@ -48,6 +59,7 @@ from icgpt.cli.help import Command
 @json_option
 def deploy(
     canister: str,
+    replicas: int | None,
     canister_id: str | None,
     mode: str,
     wasm: Path | None,
@@ -61,33 +73,62 @@ def deploy(
     On the local network the canister is created, and anyone may use it. On mainnet it must exist
     and hold cycles, and nobody but you may use it until `icgpt access public on`; what the
     installation costs is said first, and asked.
+
+    With --replicas several canisters answer to one name: `icgpt upload` gives the model to each of
+    them, and `icgpt generate` asks whichever is free.
     """
     from icgpt import deploy as room
     from icgpt.principal import to_text
     from icgpt.project import find
 
     given = read_principal(canister_id) if canister_id else None
+    if given and replicas:
+        raise click.UsageError(
+            "--canister-id is one canister's: name the others with --canister NAME-2 and so on."
+        )
     module = room.read_wasm(room.find_wasm(find(), wasm))
     with opened(network, identity) as (agent, target, project):
 
         def agree(cycles: int) -> None:
             before_spending(target, "Installing the code", cycles, yes, as_json)
 
-        done = room.deploy(
-            agent, target, project, canister, module, cast("room.Mode", mode), given, say, agree
-        )
-    text = to_text(done.canister_id)
+        how = cast("room.Mode", mode)
+        count = replicas or len(project.fleet(canister, target.name))
+        if given is None and count > 1:
+            fleet = room.deploy_fleet(
+                agent, target, project, canister, count, module, how, say, agree
+            )
+            _tell_fleet(as_json, canister, fleet)
+            return
+        done = room.deploy(agent, target, project, canister, module, how, given, say, agree)
+        if replicas == 1:
+            project.remember_fleet(canister, target.name, [canister])
     if done.action == "none":
         say("Nothing to do: the canister runs this code already.")
     if done.made_public:
         say("Public mode is on: anyone on this network may use it.")
-    value = {
-        "canister": canister,
-        "canister_id": text,
+    answer(as_json, _json(canister, done), to_text(done.canister_id))
+
+
+def _tell_fleet(as_json: bool, name: str, fleet: dict[str, room.Deployment]) -> None:
+    from icgpt.principal import to_text
+
+    changed = sum(one.action != "none" for one in fleet.values())
+    say(f"{len(fleet)} canisters answer to '{name}'; {changed} of them got other code.")
+    members = [_json(member, done) for member, done in fleet.items()]
+    text = "\n".join(to_text(one.canister_id) for one in fleet.values())
+    answer(as_json, {**members[0], "replicas": members}, text)
+
+
+def _json(name: str, done: room.Deployment) -> dict[str, Any]:
+    from icgpt.principal import to_text
+
+    return {
+        "canister": name,
+        "canister_id": to_text(done.canister_id),
         "created": done.created,
         "action": done.action,
         "module_hash": done.module_hash.hex(),
         "made_public": done.made_public,
         "files": [str(path) for path in done.files],
     }
-    answer(as_json, value, text)

@@ -12,7 +12,7 @@ from icgpt.cli.common import (
     answer,
     calling_options,
     count_text,
-    opened_model,
+    opened_writer,
     read_text,
     say,
     show,
@@ -22,7 +22,9 @@ from icgpt.cli.help import Command
 from icgpt.cli.writing import Written, write
 
 if TYPE_CHECKING:
-    from icgpt.client import ModelCanister, Stream
+    from icgpt.cli.writing import Pieces
+    from icgpt.client import ModelCanister
+    from icgpt.fleet import Fleet
     from icgpt.proving import Asked
     from icgpt.results import Completion
 
@@ -71,11 +73,12 @@ def generate(
 ) -> None:
     """Let the model answer a text.
 
-    TEXT may be "-" for stdin. What is printed is new text only, unless --echo is given.
+    TEXT may be "-" for stdin. What is printed is new text only, unless --echo is given. Of a fleet
+    one canister writes it, another when that one can't: see `icgpt deploy --replicas`.
     """
     check_logprobs(options, as_json)
     prompt = read_text(text)
-    with opened_model(canister, network, identity) as model:
+    with opened_writer(canister, network, identity) as model:
         began = time.monotonic()
         first = None
         if receipt is not None or (stream and not as_json):
@@ -95,21 +98,24 @@ def generate(
     if as_json:
         answer(True, {**done.to_json(), "stats": figures}, "")
     if stats:
-        say(statistics_line(figures))
+        from icgpt.principal import to_text
+
+        say(statistics_line(figures) + (f"; by {to_text(done.canister)}" if done.canister else ""))
 
 
 def _written(
-    model: ModelCanister,
+    model: ModelCanister | Fleet,
     prompt: str,
     options: dict[str, Any],
     printing: bool,
     receipt: Path | None,
 ) -> Written:
     """Lets a job write, with its pieces printed as they come, and keeps its receipt."""
-    from icgpt.client import Stream as Pieces
+    from icgpt.client import ModelCanister, Stream
 
     shown = False
     asked: list[Asked] = []
+    writer: list[ModelCanister] = []
 
     def put(text: str) -> None:
         nonlocal shown
@@ -117,11 +123,12 @@ def _written(
             show(text, newline=False)
             shown = shown or bool(text)
 
-    def begin() -> Stream:
+    def begin() -> Pieces:
         if receipt is None:
             return model.stream(prompt, **options)
         asked.append(model.ask(prompt, **options))
-        return Pieces(model, asked[0].job)
+        writer.append(ModelCanister(model.agent, asked[0].canister))
+        return Stream(writer[0], asked[0].job)
 
     try:
         done = write(model, prompt, options, put, begin)
@@ -131,7 +138,7 @@ def _written(
     if done.interrupted:
         raise KeyboardInterrupt
     if receipt is not None:
-        model.keep(asked[0]).write(receipt, model.agent.root_key)
+        writer[0].keep(asked[0]).write(receipt, model.agent.root_key)
         say(f"What proves it is in {receipt}; check it with: icgpt verify {receipt}")
     return done
 

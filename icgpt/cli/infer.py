@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from icgpt.cli.common import answer, calling_options, opened_model, say
+from icgpt.cli.common import answer, calling_options, opened_writer, say
 from icgpt.cli.drawing import check_logprobs, drawing_options
 from icgpt.cli.help import Command
 
@@ -35,7 +35,7 @@ def infer(
     from icgpt.cli.generate import statistics, statistics_line
 
     check_logprobs(options, as_json)
-    with opened_model(canister, network, identity) as model:
+    with opened_writer(canister, network, identity) as model:
         began = time.monotonic()
         done = model.complete(list(token_ids), **options, template=False)
         seconds = time.monotonic() - began

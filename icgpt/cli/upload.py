@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,7 @@ from icgpt.cost import usd
 
 if TYPE_CHECKING:
     from icgpt.checkpoint import Checkpoint
+    from icgpt.upload import Upload
     from icgpt.upload_cost import Estimate
 
 
@@ -83,7 +84,8 @@ def upload(
     ids alone, tokenizer.json; a .safetensors file; a .pth or .pt file with a state dict, nanoGPT's
     too; a model's id on the Hugging Face hub (owner/name); or the name of a built-in model
     (shakespeare-char). It is checked before anything is sent. An upload that broke off is gone on
-    with when it is run again. On mainnet, what it costs is said first, and asked.
+    with when it is run again. All canisters of a fleet get it, one after the other; one of them
+    alone is named by its id. On mainnet, what it costs is said first, and asked.
     """
     from icgpt.cli import progress
     from icgpt.client import ModelCanister
@@ -98,21 +100,35 @@ def upload(
     if dry_run:
         _tell(as_json, checkpoint, estimate(checkpoint, precision, seed_flow))
         return
+    done: dict[str, Upload] = {}
     try:
         with opened(network, identity) as (agent, target, project):
-            model = ModelCanister(agent, project.resolve(canister, target.name))
 
             def agree(cycles: int) -> None:
                 before_spending(target, "The upload", cycles, yes, as_json)
 
-            with progress.shown() as show:
-                done = put(model, checkpoint, show, force, precision, seed_flow, agree)
+            fleet = project.fleet(canister, target.name)
+            for name, id_ in fleet.items() or [(canister, project.resolve(canister, target.name))]:
+                if fleet:
+                    say(f"To {name}:")
+                model = ModelCanister(agent, id_)
+                with progress.shown() as show:
+                    done[name] = put(model, checkpoint, show, force, precision, seed_flow, agree)
     except KeyboardInterrupt:
         say("What was sent is kept. Upload again to go on with it.")
         raise
-    value = {
-        "source": checkpoint.name,
-        "parameters": checkpoint.parameters,
+    value: dict[str, Any] = {"source": checkpoint.name, "parameters": checkpoint.parameters}
+    if fleet:
+        value["replicas"] = {name: _json(one) for name, one in done.items()}
+        text = "\n".join(f"{name}: {_text(one)}" for name, one in done.items())
+    else:
+        value |= _json(done[canister])
+        text = _text(done[canister])
+    answer(as_json, value, text)
+
+
+def _json(done: Upload) -> dict[str, Any]:
+    return {
         "bytes": done.total,
         "sent": done.sent,
         "resumed": done.resumed,
@@ -121,12 +137,13 @@ def upload(
         "sha256": {kind: sha256.hex() for kind, sha256 in done.hashes.items()},
         "layout_sha256": done.layout.hex() if done.layout else None,
     }
+
+
+def _text(done: Upload) -> str:
     if not done.changed:
-        text = "Nothing to do: the canister runs this model already."
-    else:
-        kept = f" ({bytes_text(done.resumed)} were there already)" if done.resumed else ""
-        text = f"The model is ready: {bytes_text(done.sent)} in {done.seconds:.1f} s{kept}."
-    answer(as_json, value, text)
+        return "Nothing to do: the canister runs this model already."
+    kept = f" ({bytes_text(done.resumed)} were there already)" if done.resumed else ""
+    return f"The model is ready: {bytes_text(done.sent)} in {done.seconds:.1f} s{kept}."
 
 
 def _tell(as_json: bool, checkpoint: Checkpoint, found: Estimate) -> None:

@@ -12,13 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from icgpt.errors import IcgptError
 from icgpt.results import Completion
 
 if TYPE_CHECKING:
     from icgpt.client import ModelCanister, Stream
+    from icgpt.fleet import Fleet, FleetStream
+
+    Pieces: TypeAlias = Stream | FleetStream
 
 SETTLE_SECONDS = 10.0
 
@@ -35,11 +38,11 @@ class Written:
 
 
 def write(
-    model: ModelCanister,
+    model: ModelCanister | Fleet,
     prompt: str | Sequence[int],
     options: dict[str, Any],
     put: Callable[[str], None],
-    begin: Callable[[], Stream] | None = None,
+    begin: Callable[[], Pieces] | None = None,
 ) -> Written:
     """Lets the model write and puts each piece of text as it comes. Ctrl-C cancels the job.
 
@@ -48,7 +51,7 @@ def write(
     began = time.monotonic()
     first = None
     with _held_interrupts() as told:
-        stream = model.stream(prompt, **options) if begin is None else begin()
+        stream: Pieces = model.stream(prompt, **options) if begin is None else begin()
     interrupted = bool(told)
     try:
         for piece in () if interrupted else stream:
@@ -66,7 +69,7 @@ def write(
     return Written(stream.completion, interrupted, time.monotonic() - began, first)
 
 
-def _settle(stream: Stream, put: Callable[[str], None]) -> None:
+def _settle(stream: Pieces, put: Callable[[str], None]) -> None:
     """Puts what was written until the job was cancelled, for as long as that is quick."""
     deadline = time.monotonic() + SETTLE_SECONDS
     with contextlib.suppress(IcgptError):

@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fake_network import CANISTER, ROOT, FakeNetwork
 
-from icgpt import methods, protocol
+from icgpt import methods, protocol, proving, replaying
 from icgpt.agent import Agent, AsyncAgent
 from icgpt.client import AsyncModelCanister, ModelCanister
 from icgpt.errors import UsageError
+from icgpt.fleet import AsyncFleet, Fleet
 from icgpt.steps import Answer, Awaiting, Blocking, Fault, Pause, Request, run
 from icgpt.transport import Transport, seconds_to_wait
 
@@ -75,7 +76,8 @@ def test_steps_are_ended_when_their_driver_is_interrupted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("blocking", "awaited"), [(Agent, AsyncAgent), (ModelCanister, AsyncModelCanister)]
+    ("blocking", "awaited"),
+    [(Agent, AsyncAgent), (ModelCanister, AsyncModelCanister), (Fleet, AsyncFleet)],
 )
 def test_both_kinds_have_the_same_methods(blocking: type, awaited: type) -> None:
     def made(kind: type, of: type) -> dict[str, object]:
@@ -95,8 +97,10 @@ def test_both_kinds_have_the_same_methods(blocking: type, awaited: type) -> None
 def test_every_method_of_the_canister_is_there() -> None:
     public = {
         name
-        for name, one in vars(methods).items()
-        if inspect.isgeneratorfunction(one) and not name.startswith("_") and name != "checked"
+        for room in (methods, proving, replaying)
+        for name, one in vars(room).items()
+        if inspect.isgeneratorfunction(one) and one.__module__ == room.__name__
+        if not name.startswith("_") and name != "checked"
     }
     assert public == {
         name for name, one in vars(ModelCanister).items() if isinstance(one, Blocking)

@@ -1,0 +1,117 @@
+"""A fleet on the command line: deployed, given a model, asked, and short of one canister."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+from cli_kit import WASM, Cli, characters
+from model_kit import ROOT
+
+from icgpt import candid, deploy
+from icgpt.candid import PRINCIPAL, Record
+from icgpt.client import ModelCanister
+from icgpt.fleet import Fleet
+from icgpt.principal import MANAGEMENT, to_text
+
+ASKED = ("generate", "ROMEO:", "-n", "6", "-t", "0.8", "--seed", "7")
+
+
+@pytest.fixture
+def fleet(icgpt: Cli, tmp_path: Path) -> Cli:
+    """Three canisters with a tiny model."""
+    icgpt("deploy", "--wasm", str(WASM), "--replicas", "3")
+    icgpt("upload", "model", str(characters(tmp_path / "characters")))
+    return icgpt
+
+
+def stop(name: str) -> None:
+    with ModelCanister.connect(name) as model:
+        arg = candid.encode([Record({"canister_id": PRINCIPAL})], [{"canister_id": model.id}])
+        model.agent.update(MANAGEMENT, "stop_canister", arg, model.id)
+
+
+def test_deploying_again_changes_nothing(icgpt: Cli) -> None:
+    wasm = ("--wasm", str(WASM))
+    first = icgpt.json("deploy", *wasm, "--replicas", "2")
+    assert [one["canister"] for one in first["replicas"]] == ["model", "model-2"]
+    assert len({one["canister_id"] for one in first["replicas"]}) == 2
+    ids = icgpt("deploy", *wasm, "--replicas", "3").split()
+    assert ids[:2] == [one["canister_id"] for one in first["replicas"]]
+    assert "3 canisters answer to 'model'; 1 of them got other code." in icgpt.err
+    again = icgpt.json("deploy", *wasm)
+    assert [one["canister_id"] for one in again["replicas"]] == ids
+    assert {(one["action"], one["created"]) for one in again["replicas"]} == {("none", False)}
+    assert icgpt.json("status", "-c", "model-3")["canister_id"] == ids[2]
+    alone = icgpt.json("deploy", *wasm, "--replicas", "1")
+    assert "replicas" not in alone
+    assert "canister_id" in icgpt.json("deploy", *wasm)
+    icgpt("deploy", *wasm, "--replicas", "2", "--canister-id", ids[0], code=2)
+
+
+def test_each_gets_the_model_and_its_turn(fleet: Cli, tmp_path: Path) -> None:
+    model = str(tmp_path / "characters")
+    again = fleet.json("upload", "model", model)
+    assert list(again["replicas"]) == ["model", "model-2", "model-3"]
+    assert not any(one["changed"] for one in again["replicas"].values())
+    done = fleet.json(*ASKED)
+    alone = fleet.json(*ASKED, "-c", done["canister"])
+    assert (alone["text"], "canister" in alone) == (done["text"], False)
+    assert fleet(*ASKED, "--stats") == fleet(*ASKED, "--no-stream")
+    assert fleet.json("infer", "1", "2")["canister"]
+    fleet(*ASKED, "--stats")
+    assert f"; by {done['canister']}" in fleet.err
+
+
+def test_another_one_writes_where_one_is_stopped(fleet: Cli) -> None:
+    text = fleet(*ASKED)
+    stop("model")
+    assert fleet(*ASKED) == text
+    assert fleet.err.startswith("model does not take it (")
+    fleet(*ASKED, "-c", "model-2")
+    fleet(*ASKED, "--receipt", "r.json")
+    assert fleet.json("verify", "r.json")["text"] + "\n" == text
+    for name in ("model-2", "model-3"):
+        stop(name)
+    error = fleet.json(*ASKED, code=4)["error"]
+    assert error["kind"] == "no_canister_left"
+    assert list(error["tried"]) == ["model", "model-2", "model-3"]
+
+
+def test_all_of_them_let_the_same_people_in(icgpt: Cli) -> None:
+    icgpt("deploy", "--wasm", str(WASM), "--replicas", "2")
+    icgpt("access", "public", "off")
+    icgpt("access", "add", "2vxsx-fae")
+    icgpt("access", "quotas", "--queue", "7")
+    for name in ("model", "model-2"):
+        shown = icgpt.json("access", "list", "-c", name)
+        assert (shown["public"], shown["users"]) == (False, ["2vxsx-fae"])
+        assert icgpt.json("access", "quotas", "-c", name)["queue"] == 7
+    icgpt("access", "remove", "2vxsx-fae")
+    assert icgpt.json("access", "list", "-c", "model-2")["users"] == []
+
+
+def test_python_finds_the_fleet_by_its_name(fleet: Cli) -> None:
+    with Fleet.connect("model") as found:
+        ids = {to_text(found.complete("A", max_new_tokens=1).canister or b"") for _ in range(3)}
+    assert ids == {fleet.json("status", "-c", f"model{n}")["canister_id"] for n in ("", "-2", "-3")}
+    with Fleet.connect("model-2") as alone:
+        assert len(alone.members.all) == 1
+
+
+def test_the_page_about_several_canisters(
+    icgpt: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy, "find_wasm", lambda *_: WASM)
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    commands = re.findall(r"^    icgpt (.*)$", page, re.M)
+    assert len(commands) >= 3
+    for line in commands:
+        icgpt(*shlex.split(line))
+    for code in re.findall(r"```python\n(.*?)```", page, re.S):
+        (icgpt.folder / "example.py").write_text(code)
+        runpy.run_path("example.py")
+    assert capsys.readouterr().out.strip()
