@@ -1,4 +1,4 @@
-"""What a receipt proves, computed again by the canister.
+"""What a receipt proves, computed again: by the canister, or in this process.
 
 The same prompt, options and seed give the same tokens wherever the same model runs, so an answer
 can be had again by whoever has the model, and compared token by token.
@@ -6,13 +6,19 @@ can be had again by whoever has the model, and compared token by token.
 
 from __future__ import annotations
 
-from typing import Any
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from icgpt import methods
 from icgpt.errors import UsageError, VerificationError
 from icgpt.kept_receipt import Proven
 from icgpt.methods import Handle
 from icgpt.steps import Steps
+
+if TYPE_CHECKING:
+    from icgpt.checkpoint import Checkpoint
+    from icgpt.engine import Packed
 
 
 def replay(canister: Handle, proven: Proven) -> Steps[None]:
@@ -28,9 +34,35 @@ def replay(canister: Handle, proven: Proven) -> Steps[None]:
     if again.model != proven.model:
         raise VerificationError(
             "the canister runs another model now",
-            "Upload the model of the receipt to replay it.",
+            "Replay with the model of the receipt itself: icgpt verify FILE --replay --local "
+            "SOURCE",
         )
     _compare(proven, again.prompt, again.token_ids, again.finish)
+
+
+def replay_locally(proven: Proven, checkpoint: Checkpoint, precision: str | None = None) -> None:
+    """Writes the answer again in this process; VerificationError when it is another one.
+
+    Args:
+        proven: what a receipt proves.
+        checkpoint: the model, whose packed weights must be just those of the receipt.
+        precision: "f32", "int8" or "int16"; found out when left out.
+    """
+    from icgpt.engine import Engine
+
+    options = {**_options(proven), "template": False, "echo": None}
+    with tempfile.TemporaryDirectory(prefix="icgpt-replay-") as folder:
+        packed = _packed(proven.model, checkpoint, precision, Path(folder) / "packed")
+        with Engine.load(checkpoint, packed=packed.path) as engine:
+            engine.submit(proven.prompt_ids, **options)
+            tokens: list[int] = []
+            finish = None
+            while engine.running:
+                for event in engine.step():
+                    tokens += event.token_ids
+                    finish = event.finish
+    begun = list(proven.options["begun"] or ())
+    _compare(proven, proven.prompt_ids, begun + tokens, finish)
 
 
 def _options(proven: Proven) -> dict[str, Any]:
@@ -42,6 +74,23 @@ def _options(proven: Proven) -> dict[str, Any]:
             raise UsageError("the job was cancelled before its first token: nothing to replay")
         options["max_new_tokens"] = len(proven.token_ids)  # as far as it had come
     return options
+
+
+def _packed(model: bytes, checkpoint: Checkpoint, precision: str | None, path: Path) -> Packed:
+    """The packed weights with this SHA-256."""
+    from icgpt.engine import pack
+
+    usual = checkpoint.config.precision or "f32"
+    others = [one for one in ("int8", "int16", "f32") if one != usual]
+    for choice in [precision] if precision else [usual, *others]:
+        packed = pack(checkpoint, path, choice)
+        if packed.sha256 == model:
+            return packed
+    raise VerificationError(
+        f"{checkpoint.name} is not the model of the receipt, whose packed weights have the SHA-256 "
+        f"{model.hex()[:16]}…",
+        "Name the model that the canister had then, with --precision if it was converted.",
+    )
 
 
 def _compare(

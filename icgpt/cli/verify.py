@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,10 @@ import click
 
 from icgpt.cli.common import answer, identity_option, json_option, network_option, opened, say
 from icgpt.cli.help import Command
+from icgpt.cli.sources import source_options
 
 if TYPE_CHECKING:
+    from icgpt.checkpoint import Checkpoint
     from icgpt.kept_receipt import KeptReceipt, Proven
 
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     examples=[
         "icgpt verify romeo.json",
         "icgpt verify romeo.json --replay",
+        "icgpt verify romeo.json --replay --local shakespeare-char",
         "icgpt verify romeo.json --root-key network.der --json",
     ],
 )
@@ -30,6 +34,17 @@ if TYPE_CHECKING:
     help="The network's root key; the one that is known here when left out.",
 )
 @click.option("--replay", is_flag=True, help="Also let the canister write the answer again.")
+@click.option(
+    "--local",
+    metavar="SOURCE",
+    help="Replay in this process, with the model as `icgpt upload` takes it.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["int8", "int16", "f32"]),
+    help="With --local: how the canister held the weights; tried out when left out.",
+)
+@source_options
 @network_option
 @identity_option
 @json_option
@@ -37,6 +52,9 @@ def verify(
     file: Path,
     root_key: str | None,
     replay: bool,
+    local: str | None,
+    precision: str | None,
+    open_source: Callable[[str], Checkpoint],
     network: str | None,
     identity: str | None,
     as_json: bool,
@@ -50,6 +68,8 @@ def verify(
     from icgpt import kept_receipt, trust
     from icgpt.principal import to_text
 
+    if local is not None and not replay:
+        raise click.UsageError("--local says how to --replay.")
     receipt = kept_receipt.read(file)
     if root_key is None:
         trusted = trust.known_root_key(receipt.network)
@@ -57,16 +77,22 @@ def verify(
         trusted = trust.read_root_key(root_key)
     proven = receipt.verify(trusted)
     say("The receipt holds.")
-    if replay:
+    if local is not None:
+        from icgpt.replaying import replay_locally
+
+        replay_locally(proven, open_source(local), precision)
+    elif replay:
         _replay(receipt, proven, trusted, network, identity)
+    if replay:
         say("Written again, the answer is the same.")
+    replayed = ("here" if local is not None else "canister") if replay else None
     value = {
         "canister": to_text(receipt.canister),
         "network": receipt.network if root_key is None else None,
         "root_key": trusted.hex(),
         "job": receipt.job.hex(),
         **proven.to_json(),
-        "replayed": "canister" if replay else None,
+        "replayed": replayed,
     }
     answer(as_json, value, _lines(value))
 

@@ -103,6 +103,18 @@ def test_it_is_replayed_on_the_canister(kept: Path, deployed: Cli, tmp_path: Pat
     deployed("verify", "romeo.json")
 
 
+def test_it_is_replayed_here(
+    kept: Path, deployed: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offline(monkeypatch)
+    local = ("--replay", "--local", str(tmp_path / "characters"))
+    assert deployed.json("verify", "romeo.json", *local)["replayed"] == "here"
+    deployed("verify", "romeo.json", *local, "--precision", "int8", code=5)
+    deployed("verify", "romeo.json", "--replay", "--local", "shakespeare-char", code=5)
+    assert "is not the model of the receipt" in deployed.err
+    deployed("verify", "romeo.json", *local[1:], code=2)
+
+
 def test_it_comes_with_every_way_of_printing(kept: Path, deployed: Cli) -> None:
     streamed = deployed(*ASKED, "--receipt", "1.json")
     assert "icgpt verify 1.json" in deployed.err
@@ -115,13 +127,11 @@ def test_it_comes_with_every_way_of_printing(kept: Path, deployed: Cli) -> None:
     deployed(*ASKED, "--receipt", ".", code=2)
 
 
-def test_the_page_about_receipts(
-    deployed: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    deployed("upload", "model", str(characters(tmp_path / "characters")))
+def test_the_page_about_receipts(deployed: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    deployed("upload", "model", "shakespeare-char")
     page = (ROOT / "docs" / "receipts.md").read_text()
     commands = re.findall(r"^    icgpt (.*)$", page, re.M)
-    assert len(commands) >= 3
+    assert len(commands) >= 4
     for line in commands:
         deployed(*shlex.split(line))
     for code in re.findall(r"```python\n(.*?)```", page, re.S):

@@ -18,11 +18,13 @@ from model_kit import MakeCanister, tiny_config, upgrade, with_model, write_mode
 from icgpt import candid, kept_receipt
 from icgpt.candid import BLOB, NAT32
 from icgpt.certificate import MAINNET_ROOT_KEY, root_hash
+from icgpt.checkpoint import open_checkpoint
 from icgpt.client import ModelCanister
 from icgpt.errors import CanisterError, UsageError, VerificationError
 from icgpt.evidence import CallEvidence
 from icgpt.interface import METHODS, OPTION_TYPES, OPTIONS, PROMPT, RECEIPT
 from icgpt.kept_receipt import KeptReceipt, Proven
+from icgpt.replaying import replay_locally
 from icgpt.request_id import hash_of_map
 
 OPTIONS_ASKED = {"max_new_tokens": 12, "temperature": 0.8, "seed": 3, "stop": ["KING"]}
@@ -172,6 +174,16 @@ def test_it_can_be_had_again(
         other.replay(
             dataclasses.replace(proven, prompt=[1], options={**proven.options, "stop": None})
         )
+
+
+def test_it_can_be_had_again_here(kept: KeptReceipt, demo: ModelCanister, tmp_path: Path) -> None:
+    proven = kept.verify(demo.agent.root_key)
+    model = open_checkpoint("shakespeare-char")
+    replay_locally(proven, model)
+    with pytest.raises(VerificationError, match="is not the model of the receipt"):
+        replay_locally(proven, model, "int16")
+    with pytest.raises(VerificationError, match="from token 1 on"):
+        replay_locally(dataclasses.replace(proven, token_ids=[63, 63]), model)
 
 
 # --- A network that signs what it should not
