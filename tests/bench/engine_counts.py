@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import page
+import scaling
 import shapes
 from lone_canister import LoneCanister, RefusedError, Spent
 
@@ -232,6 +233,7 @@ def _write(shape: str, precision: str, figures: Figures) -> None:
     }
     RESULTS.write_text(json.dumps(ordered, indent=1) + "\n")
     page.put("engine", page.engine_tables(ordered))
+    page.put("scaling", scaling.table(ordered), page.SCALING)
 
 
 if __name__ == "__main__":

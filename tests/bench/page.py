@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, made from the result files beside it.
+"""The tables of docs/performance.md and docs/scaling.md, made from the result files beside it.
 
 A table stands between `<!-- NAME -->` and `<!-- end of NAME -->`; what is between is replaced.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "docs"
 PAGE = FOLDER / "performance.md"
+SCALING = FOLDER / "scaling.md"
 
 TITLES = {
     "demo": "model in the box",
@@ -31,15 +32,16 @@ Row = list[str]
 NOTHING = "\u2013"  # an empty cell
 
 
-def put(name: str, text: str) -> None:
-    """Replace a table of the page."""
-    old = PAGE.read_text()
+def put(name: str, text: str, path: Path | None = None) -> None:
+    """Replace a table of the page, or of another one."""
+    path = path or PAGE
+    old = path.read_text()
     begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
     pattern = re.escape(begin) + ".*?" + re.escape(end)
     new, count = re.subn(pattern, lambda _: f"{begin}{text}\n{end}", old, flags=re.DOTALL)
     if count != 1:
-        raise SystemExit(f"{PAGE} has {count} places named {name} instead of one")
-    PAGE.write_text(new)
+        raise SystemExit(f"{path} has {count} places named {name} instead of one")
+    path.write_text(new)
 
 
 def table(head: Row, rows: list[Row]) -> str:
