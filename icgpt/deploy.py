@@ -21,7 +21,7 @@ from icgpt.client import ModelCanister
 from icgpt.connect import Network
 from icgpt.errors import IcgptError, NetworkError, UsageError
 from icgpt.principal import MANAGEMENT, from_text, to_text
-from icgpt.project import Project
+from icgpt.project import DEFAULT_NAME, Project
 
 Mode: TypeAlias = Literal["auto", "install", "reinstall", "upgrade"]
 
@@ -131,7 +131,7 @@ def deploy(
             )
         known = None  # a local network that was set up anew has forgotten it
     if known is None:
-        known = _create(agent, network, say)
+        known = _create(agent, network, say, name)
         created = True
     files = project.remember(name, network.name, known)
 
@@ -223,12 +223,15 @@ def _action(mode: Mode, installed: bytes | None, digest: bytes) -> str:
     return mode
 
 
-def _create(agent: Agent, network: Network, say: Callable[[str], None]) -> bytes:
+def _create(
+    agent: Agent, network: Network, say: Callable[[str], None], name: str = DEFAULT_NAME
+) -> bytes:
     if network.mainnet:
+        which = "" if name == DEFAULT_NAME else f" --canister {name}"
         raise UsageError(
             "a canister on mainnet costs cycles, and icgpt does not spend them unasked",
-            "Create one with `icp canister create` or `dfx canister create model --network ic`, "
-            "then name it: icgpt deploy --network ic --identity PEM --canister-id ID",
+            f"Create one with `icp canister create` or `dfx canister create {name} --network ic`, "
+            f"then name it: icgpt deploy --network ic --identity PEM{which} --canister-id ID",
         )
     say("Creating a canister")
     effective = MANAGEMENT

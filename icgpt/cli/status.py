@@ -36,11 +36,16 @@ def status(canister: str, network: str | None, identity: str | None, as_json: bo
             "files": None,
             "access": None,
         }
+        fleet = project.fleet(canister, target.name)
+        if fleet:
+            value["fleet"] = {name: to_text(id_) for name, id_ in fleet.items()}
         lines = [
             ("network", f"{target.name}  {target.url}"),
             ("identity", str(agent.identity)),
             ("canister", canister if canister == text else f"{canister}  {text}"),
         ]
+        if fleet:
+            lines.append(("fleet", f"{', '.join(fleet)}; this is the first of them"))
         if module is None:
             lines.append(("code", "none; install it with: icgpt deploy"))
         else:

@@ -46,6 +46,9 @@ def test_deploying_again_changes_nothing(icgpt: Cli) -> None:
     assert [one["canister_id"] for one in again["replicas"]] == ids
     assert {(one["action"], one["created"]) for one in again["replicas"]} == {("none", False)}
     assert icgpt.json("status", "-c", "model-3")["canister_id"] == ids[2]
+    assert list(icgpt.json("status")["fleet"].values()) == ids
+    assert "model, model-2, model-3; this is the first of them" in icgpt("status")
+    assert "fleet" not in icgpt.json("status", "-c", "model-3")
     alone = icgpt.json("deploy", *wasm, "--replicas", "1")
     assert "replicas" not in alone
     assert "canister_id" in icgpt.json("deploy", *wasm)

@@ -14,7 +14,7 @@ import pytest
 from cli_kit import WASM, Cli, characters
 from model_kit import new_identity
 
-from icgpt import connect, deploy
+from icgpt import connect, deploy, trust
 from icgpt.agent import Agent
 from icgpt.certificate import MAINNET_ROOT_KEY
 from icgpt.connect import Network
@@ -34,6 +34,16 @@ def pem(tmp_path: Path) -> Path:
 @pytest.fixture
 def canister(local: NetworkInfo, pem: Path) -> bytes:
     """An empty canister of that key, made while the network was known as a local one."""
+    return empty(local, pem)
+
+
+@pytest.fixture
+def another(local: NetworkInfo, pem: Path) -> bytes:
+    """One more; to be asked for before `ic`."""
+    return empty(local, pem)
+
+
+def empty(local: NetworkInfo, pem: Path) -> bytes:
     network = Network("local", local.url, local.root_key, local.default_effective_canister_id)
     with connect.connect(network, from_file(pem)) as agent:
         return deploy._create(agent, network, lambda text: None)
@@ -43,7 +53,8 @@ def canister(local: NetworkInfo, pem: Path) -> bytes:
 def ic(icgpt: Cli, local: NetworkInfo, canister: bytes, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """The command line, for which the local network is mainnet."""
     monkeypatch.setattr(connect, "MAINNET_URL", local.url)
-    monkeypatch.setattr(connect, "MAINNET_ROOT_KEY", local.root_key)
+    for room in (connect, trust):
+        monkeypatch.setattr(room, "MAINNET_ROOT_KEY", local.root_key)
     return icgpt
 
 
@@ -69,6 +80,23 @@ def test_everything_works_as_on_a_local_network(
     assert len(text.removesuffix("\n")) == 5
     assert "users and managers only" in ic("status", *on_ic)
     ic("generate", "A", "--network", "ic", "--identity", "anonymous", code=4)
+    ic("generate", "A", "-n", "5", "--receipt", "a.json", *on_ic)
+    assert ic.json("verify", "a.json")["network"] == "ic"
+    ic("verify", "a.json", "--replay", *on_ic)
+    ic("verify", "a.json", "--replay", code=2)
+
+
+def test_a_fleet_is_made_of_canisters_that_were_created(
+    another: bytes, ic: Cli, pem: Path, canister: bytes
+) -> None:
+    on_ic = ("--network", "ic", "--identity", str(pem), "--wasm", str(WASM), "--yes")
+    ic("deploy", "--canister-id", to_text(canister), *on_ic)
+    ic("deploy", "--replicas", "2", *on_ic, code=2)
+    assert "--canister model-2 --canister-id ID" in ic.err
+    other = to_text(another)
+    ic("deploy", "--canister", "model-2", "--canister-id", other, *on_ic)
+    ids = ic("deploy", "--replicas", "2", *on_ic).split()
+    assert ids == [to_text(canister), other]
 
 
 @pytest.mark.parametrize("said", ["n\n", ""])

@@ -273,6 +273,19 @@ def test_a_call_that_may_have_been_taken_is_not_made_again() -> None:
             assert set(asked(network, "call")) == {CANISTER}
 
 
+def test_a_call_that_was_handed_over_is_not_made_again() -> None:
+    """Whatever becomes of the looks at how it stands."""
+    for answer in ((0, b""), (503, b"busy"), (404, b"gone")):
+        with FakeNetwork(reply=replies, synchronous=False) as network, pair(network) as fleet:
+            network.faults.append(
+                lambda path, _, answer=answer: answer if "read_state" in path else None
+            )
+            with pytest.raises(NetworkError) as error:
+                fleet.infer([1])
+            assert error.value.maybe_sent
+            assert set(asked(network, "call")) == {CANISTER}
+
+
 def test_a_call_that_was_not_taken_is_made_elsewhere() -> None:
     for answer in ((503, b"busy"), (429, b"busy"), (400, b"canister_not_found")):
         with FakeNetwork(reply=replies) as network, pair(network) as fleet:

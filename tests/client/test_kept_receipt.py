@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import dataclasses
 import hashlib
@@ -12,14 +13,15 @@ from typing import Any
 
 import cbor2
 import pytest
-from fake_network import CANISTER, ROOT, SUBNET, leb, tree
+from fake_network import CANISTER, ROOT, SUBNET, delegate, leb, tree
 from model_kit import MakeCanister, tiny_config, upgrade, with_model, write_model
 
 from icgpt import candid, kept_receipt
+from icgpt.agent import AsyncAgent
 from icgpt.candid import BLOB, NAT32
 from icgpt.certificate import MAINNET_ROOT_KEY, root_hash
 from icgpt.checkpoint import open_checkpoint
-from icgpt.client import ModelCanister
+from icgpt.client import AsyncModelCanister, ModelCanister
 from icgpt.errors import CanisterError, UsageError, VerificationError
 from icgpt.evidence import CallEvidence
 from icgpt.interface import METHODS, OPTION_TYPES, OPTIONS, PROMPT, RECEIPT
@@ -156,6 +158,20 @@ def test_a_cancelled_job_has_a_receipt_too(demo: ModelCanister) -> None:
     demo.replay(proven)
 
 
+def test_awaited(demo: ModelCanister) -> None:
+    caller = demo.agent
+
+    async def work() -> Proven:
+        agent = AsyncAgent(caller.url, caller.root_key, caller.identity)
+        async with AsyncModelCanister(agent, demo.id) as model:
+            asked = await model.ask("A", max_new_tokens=3, seed=1)
+            proven = (await model.keep(asked)).verify(caller.root_key)
+            await model.replay(proven)
+            return proven
+
+    assert asyncio.run(work()).token_ids == demo.complete("A", max_new_tokens=3, seed=1).token_ids
+
+
 def test_what_is_refused_is_refused(demo: ModelCanister) -> None:
     with pytest.raises(CanisterError, match="empty"):
         demo.ask("", max_new_tokens=3)
@@ -189,7 +205,21 @@ def test_it_can_be_had_again_here(kept: KeptReceipt, demo: ModelCanister, tmp_pa
 # --- A network that signs what it should not
 
 
-def call(method: str, arg: bytes, reply: bytes, at: float, **others: bytes) -> CallEvidence:
+Certify = Callable[[dict[bytes, Any], float], bytes]
+
+
+def by_root(state: dict[bytes, Any], at: float) -> bytes:
+    return ROOT.certify(state, at=at)
+
+
+def call(
+    method: str,
+    arg: bytes,
+    reply: bytes,
+    at: float,
+    certify: Certify = by_root,
+    **others: bytes,
+) -> CallEvidence:
     """An update call on CANISTER as a subnet would certify it."""
     about = {b"module_hash": b"\x07" * 32, b"last_install_timestamp": leb(5)}
     about.update({name.encode(): value for name, value in others.items()})
@@ -204,7 +234,7 @@ def call(method: str, arg: bytes, reply: bytes, at: float, **others: bytes) -> C
     }
     status = {b"status": b"replied", b"reply": reply}
     state = {b"request_status": {hash_of_map(content): status}, b"canister": {CANISTER: about}}
-    return CallEvidence(arg, b"\x04", 10**18, b"n", ROOT.certify(state, at=at))
+    return CallEvidence(arg, b"\x04", 10**18, b"n", certify(state, at))
 
 
 def result(method: str, value: Any) -> bytes:
@@ -251,17 +281,18 @@ def made(**changes: Any) -> KeptReceipt:
     answered = candid.encode([BLOB, NAT32], changes.get("polled", [JOB, 0]))
     prompt = changes.get("prompt", {"token_ids": [5]})
     begun = changes.get("begun", JOB)
+    certify = changes.get("certify", by_root)
     return KeptReceipt(
         "local",
         CANISTER,
         JOB,
-        call("submit", asked_for(options, prompt), result("submit", begun), times[0]),
+        call("submit", asked_for(options, prompt), result("submit", begun), times[0], certify),
         {
-            "certificate": ROOT.certify(certified, at=times[1]),
+            "certificate": certify(certified, times[1]),
             "witness": cbor2.dumps(witness),
             "receipt": receipt,
         },
-        call("poll", answered, result("poll", told), times[2], **changes.get("about", {})),
+        call("poll", answered, result("poll", told), times[2], certify, **changes.get("about", {})),
     )
 
 
@@ -271,6 +302,19 @@ def test_what_is_made_by_hand_holds() -> None:
     assert made(prompt={"text": "x"}).verify(ROOT.key).prompt == "x"
     echoed = made(options={"echo": True}, told={"token_ids": [5, 7, 8]}).verify(ROOT.key)
     assert echoed.token_ids == [7, 8]
+
+
+def test_a_subnet_speaks_for_its_own_canisters_alone() -> None:
+    def of_canisters(low: bytes, high: bytes) -> Certify:
+        delegation = delegate(low, high)
+        return lambda state, at: SUBNET.certify(state, delegation, at=at)
+
+    proven = made(certify=of_canisters(CANISTER, CANISTER)).verify(ROOT.key)
+    assert proven.text == "ab"
+    with pytest.raises(VerificationError, match="may not speak for"):
+        made(certify=of_canisters(CANISTER + b"\x01", b"\xff" * 10)).verify(ROOT.key)
+    with pytest.raises(VerificationError):
+        made(certify=lambda state, at: SUBNET.certify(state, at=at)).verify(ROOT.key)
 
 
 @pytest.mark.parametrize(
