@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from icgpt import methods, proving
+from icgpt import fleet_members, methods, proving
 from icgpt.agent import Agent, AsyncAgent
 from icgpt.client import Job, found_fleet
 from icgpt.errors import CanisterError, IcgptError
@@ -168,7 +168,7 @@ class Fleet(Group, Closing):
     ) -> Fleet:
         """Finds the fleet that was deployed by a name; a single canister is one, too."""
         caller, canisters = found_fleet(canister, network, identity)
-        return cls(Agent(*caller), canisters)
+        return cls(Agent(*caller), fleet_members.in_any_order(canisters))
 
     def run(self, steps: Steps[T]) -> T:
         """Takes steps of `icgpt.methods`."""
@@ -244,7 +244,7 @@ class AsyncFleet(Group):
         import asyncio
 
         caller, canisters = await asyncio.to_thread(found_fleet, canister, network, identity)
-        return cls(AsyncAgent(*caller), canisters)
+        return cls(AsyncAgent(*caller), fleet_members.in_any_order(canisters))
 
     async def run(self, steps: Steps[T]) -> T:
         """Takes steps of `icgpt.methods`."""

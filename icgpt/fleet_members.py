@@ -9,6 +9,7 @@ before anything is begun.
 from __future__ import annotations
 
 import functools
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -113,6 +114,11 @@ class Members:
         member.rests_until = time.monotonic() + member.rest
         tried.append((member.name, error))
         self.tell(member.name, error)
+
+
+def in_any_order(canisters: dict[str, bytes]) -> dict[str, bytes]:
+    """The same in a drawn order: programs that ask once each must not all ask the first."""
+    return dict(random.sample(list(canisters.items()), len(canisters)))
 
 
 class Group:

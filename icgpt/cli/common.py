@@ -154,6 +154,7 @@ def opened_writer(
     canister: str, network: str | None, identity: str | None
 ) -> Iterator[ModelCanister | Fleet]:
     """What writes by this name: a model canister, or the fleet that it is the first of."""
+    from icgpt import fleet_members
     from icgpt.client import ModelCanister
     from icgpt.fleet import Fleet
 
@@ -163,7 +164,7 @@ def opened_writer(
     with opened(network, identity) as (agent, target, project):
         members = project.fleet(canister, target.name)
         if members:
-            yield Fleet(agent, members, moved)
+            yield Fleet(agent, fleet_members.in_any_order(members), moved)
         else:
             yield ModelCanister(agent, project.resolve(canister, target.name))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import runpy
 import shlex
@@ -11,7 +12,7 @@ import pytest
 from cli_kit import WASM, Cli, characters
 from model_kit import ROOT
 
-from icgpt import candid, deploy
+from icgpt import candid, deploy, fleet_members
 from icgpt.candid import PRINCIPAL, Record
 from icgpt.client import ModelCanister
 from icgpt.fleet import Fleet
@@ -66,10 +67,13 @@ def test_each_gets_the_model_and_its_turn(fleet: Cli, tmp_path: Path) -> None:
     assert fleet(*ASKED, "--stats") == fleet(*ASKED, "--no-stream")
     assert fleet.json("infer", "1", "2")["canister"]
     fleet(*ASKED, "--stats")
-    assert f"; by {done['canister']}" in fleet.err
+    assert re.search(r"; by [a-z0-9-]{27}$", fleet.err)
 
 
-def test_another_one_writes_where_one_is_stopped(fleet: Cli) -> None:
+def test_another_one_writes_where_one_is_stopped(
+    fleet: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_members, "in_any_order", dict)
     text = fleet(*ASKED)
     stop("model")
     assert fleet(*ASKED) == text
@@ -95,6 +99,12 @@ def test_all_of_them_let_the_same_people_in(icgpt: Cli) -> None:
         assert icgpt.json("access", "quotas", "-c", name)["queue"] == 7
     icgpt("access", "remove", "2vxsx-fae")
     assert icgpt.json("access", "list", "-c", "model-2")["users"] == []
+
+
+def test_those_who_ask_once_each_ask_all_of_them(fleet: Cli) -> None:
+    random.seed(7)
+    asked = {fleet.json("infer", "1")["canister"] for _ in range(20)}
+    assert len(asked) == 3
 
 
 def test_python_finds_the_fleet_by_its_name(fleet: Cli) -> None:
