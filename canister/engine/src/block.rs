@@ -9,6 +9,7 @@
 use crate::integers::{I16x8, I32x4, Pair};
 use crate::kernel::{Weight, each, passes};
 use crate::simd::F32x4;
+use crate::strassen;
 
 /// Groups of four outputs whose sums are worked on at a time.
 const PANEL: usize = 256;
@@ -93,6 +94,7 @@ type Kernel<W> = fn(&[&[Pair]; ROWS], usize, &[[W; 8]], usize, &mut [I32x4]);
 /// The kernel for a pass of so many pairs, and how many of them it takes.
 fn kernel<W: Weight>(pairs: usize) -> (usize, Kernel<W>) {
     match pairs {
+        64.. if strassen::fits::<W>() => (64, strassen::rows_32_pairs_64),
         64.. => (64, pairs_64),
         32.. => (32, pairs_32),
         _ => (4, pairs_4),

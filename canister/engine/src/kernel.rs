@@ -185,6 +185,10 @@ macro_rules! each {
         each!(4, $from, $i, $do);
         each!(4, $from + 4, $i, $do);
     };
+    (16, $from:expr, $i:ident, $do:expr) => {
+        each!(8, $from, $i, $do);
+        each!(8, $from + 8, $i, $do);
+    };
     (31, $from:expr, $i:ident, $do:expr) => {
         each!(8, $from, $i, $do);
         each!(8, $from + 8, $i, $do);

@@ -1,18 +1,21 @@
-//! Products of 8-bit weights with eight rows in seven eighths of the multiplications.
+//! Products of 8-bit weights with eight or 32 rows in seven eighths of the multiplications.
 //!
-//! Four rows lie above four others, the pairs of a pass come in two halves, and outputs in two
+//! Half of the rows lie above the others, the pairs of a pass come in two halves, and outputs in two
 //! groups, so that inputs and weights are matrices of two by two blocks:
 //!
 //! ```text
-//! rows 0 to 3 | a11 a12 |   | b11 b12 | first half of the pairs
-//! rows 4 to 7 | a21 a22 | · | b21 b22 | second half
+//! rows above | a11 a12 |   | b11 b12 | first half of the pairs
+//! rows below | a21 a22 | · | b21 b22 | second half
 //! ```
 //!
 //! Strassen's method, in the form that Winograd gave it, finds the product of such matrices by seven
 //! products of blocks. What these multiply are sums of up to four blocks, which 16 bits have room
 //! for. Integer sums wrap and have no rounding, so that in the end they are those of `kernel`.
 
-use crate::integers::{I16x8, I32x4};
+use std::hint::black_box;
+
+use crate::block::ROWS;
+use crate::integers::{I16x8, I32x4, Pair};
 use crate::kernel::{Pass, Weight, each};
 use crate::quantised::ACTIVATION;
 use crate::simd::F32x4;
@@ -26,10 +29,10 @@ pub const fn fits<W: Weight>() -> bool {
     ADDENDS * W::LARGEST <= i16::MAX as f32
 }
 
-/// A sum and the products of a block's weights with a row's inputs. The first row sees to the
+/// A sum and the products of a row's inputs with a block's weights. The first row sees to the
 /// weights: where one is made and first used at once, it costs least.
 macro_rules! add_products {
-    ($half:tt, $row:ident, $start:expr, $weights:ident[$i:ident] $(= $make:expr)?, $inputs:ident) => {{
+    ($half:tt, $row:ident, $start:expr, $inputs:ident, $weights:ident[$i:ident] $(= $make:expr)?) => {{
         let mut sum = $start;
         each!($half, 0, $i, {
             $(if $row == 0 {
@@ -41,8 +44,90 @@ macro_rules! add_products {
     }};
 }
 
-/// Defines the kernel for passes of twice `$half` pairs. A sum is written as soon as it is found,
-/// and weights are loaded behind that: so the compiler leaves each load where it is needed.
+/// Multiplies `2 · $rows` rows of twice `$half` pairs: for each `$at` of `$all`, `$weights` are the
+/// weights of two groups, and `$write` takes each row's `$sum` of each `$group`. A sum is written as
+/// soon as it is found, and nothing moves past that: left to itself, the compiler would load all weights
+/// first, which takes an instruction more for each.
+macro_rules! multiply_blocks {
+    (
+        $rows:tt, $half:tt, $x:ident,
+        for $at:pat in $all:expr => $weights:expr,
+        ($row:ident, $group:ident, $sum:ident) => $write:expr
+    ) => {{
+        let none = I16x8::splat([0, 0]);
+        let (mut a11, mut a12, mut a22) = (
+            [none; $rows * $half],
+            [none; $rows * $half],
+            [none; $rows * $half],
+        );
+        let (mut s1, mut s2, mut s3, mut s4) = (a11, a11, a11, a11);
+        each!($rows, 0, row, {
+            let (Some(above), Some(below)) = (
+                $x[row].first_chunk::<{ 2 * $half }>(),
+                $x[row + $rows].first_chunk::<{ 2 * $half }>(),
+            ) else {
+                return;
+            };
+            each!($half, 0, i, {
+                let at = row * $half + i;
+                a11[at] = I16x8::splat(above[i]);
+                a12[at] = I16x8::splat(above[$half + i]);
+                let a21 = I16x8::splat(below[i]);
+                a22[at] = I16x8::splat(below[$half + i]);
+                s1[at] = a21 + a22[at];
+                s2[at] = s1[at] - a11[at];
+                s3[at] = a11[at] - a21;
+                s4[at] = a12[at] - s2[at];
+            });
+        });
+        for $at in $all {
+            let (w1, w2): (&[[W; 8]; 2 * $half], &[[W; 8]; 2 * $half]) = $weights;
+            let (mut b11, mut b12, mut b21, mut b22) =
+                ([none; $half], [none; $half], [none; $half], [none; $half]);
+            let (mut t1, mut t2, mut t3, mut t4) = (b11, b11, b11, b11);
+            each!($rows, 0, row, {
+                let mut write = |$row: usize, $group: usize, $sum: I32x4| {
+                    $write;
+                    black_box(());
+                };
+                let zero = I32x4::zero();
+                let p1 = add_products!($half, row, zero, a11, b11[i] = W::widen(&w1[i]));
+                let c11 = add_products!($half, row, p1, a12, b21[i] = W::widen(&w1[$half + i]));
+                write(row, 0, c11);
+
+                let p5 = add_products!(
+                    $half,
+                    row,
+                    zero,
+                    s1,
+                    t1[i] = {
+                        b12[i] = W::widen(&w2[i]);
+                        b12[i] - b11[i]
+                    }
+                );
+                let u2 = add_products!(
+                    $half,
+                    row,
+                    p1,
+                    s2,
+                    t2[i] = {
+                        b22[i] = W::widen(&w2[$half + i]);
+                        b22[i] - t1[i]
+                    }
+                );
+                let c12 = add_products!($half, row, u2 + p5, s4, b22[i]);
+                write(row, 1, c12);
+
+                let u3 = add_products!($half, row, u2, s3, t3[i] = b22[i] - b12[i]);
+                write(row + $rows, 1, u3 + p5);
+                let c21 = add_products!($half, row, u3, a22, t4[i] = b21[i] - t2[i]);
+                write(row + $rows, 0, c21);
+            });
+        }
+    }};
+}
+
+/// Defines the kernel of eight rows for passes of twice `$half` pairs.
 macro_rules! rows_8_kernel {
     ($name:ident, $half:tt) => {
         #[allow(
@@ -62,32 +147,10 @@ macro_rules! rows_8_kernel {
             ) else {
                 return;
             };
-            let none = I16x8::splat([0, 0]);
-            let (mut a11, mut a12, mut a22) =
-                ([none; 4 * $half], [none; 4 * $half], [none; 4 * $half]);
-            let (mut s1, mut s2, mut s3, mut s4) = (a11, a11, a11, a11);
-            each!(4, 0, row, {
-                let (Some(above), Some(below)) = (
-                    x[row].first_chunk::<{ 2 * $half }>(),
-                    x[row + 4].first_chunk::<{ 2 * $half }>(),
-                ) else {
-                    return;
-                };
-                each!($half, 0, i, {
-                    let at = row * $half + i;
-                    a11[at] = I16x8::splat(above[i]);
-                    a12[at] = I16x8::splat(above[$half + i]);
-                    let a21 = I16x8::splat(below[i]);
-                    a22[at] = I16x8::splat(below[$half + i]);
-                    s1[at] = a21 + a22[at];
-                    s2[at] = s1[at] - a11[at];
-                    s3[at] = a11[at] - a21;
-                    s4[at] = a12[at] - s2[at];
-                });
-            });
             let units = units.map(F32x4::splat);
             let count = o0.len() / 2;
-            let weights = &pass.weights.as_chunks::<{ 4 * $half }>().0[..count];
+            let weights = pass.weights.as_chunks::<{ 2 * $half }>().0;
+            let weights = &weights.as_chunks::<2>().0[..count];
             let scales = twos(pass.scales, count);
             let before = before.map_or(scales, |before| twos(before, count));
             // Written out, so that the compiler sees that one check of an index does for all.
@@ -101,56 +164,49 @@ macro_rules! rows_8_kernel {
                 twos_mut(o6, count),
                 twos_mut(o7, count),
             ];
-            for at in 0..count {
-                let (w, scales, before) = (&weights[at], &scales[at], &before[at]);
-                let finish = |out: &mut [F32x4; 2], group: usize, sum: I32x4, unit: F32x4| {
-                    let start = if FIRST { before[group] } else { out[group] };
-                    out[group] = start + sum.to_f32() * scales[group] * unit;
-                };
-                let (mut b11, mut b12, mut b21, mut b22) =
-                    ([none; $half], [none; $half], [none; $half], [none; $half]);
-                let (mut t1, mut t2, mut t3, mut t4) = (b11, b11, b11, b11);
-                each!(4, 0, row, {
-                    let zero = I32x4::zero();
-                    let p1 = add_products!($half, row, zero, b11[i] = W::widen(&w[i]), a11);
-                    let c11 = add_products!($half, row, p1, b21[i] = W::widen(&w[$half + i]), a12);
-                    finish(&mut outs[row][at], 0, c11, units[row]);
-
-                    let p5 = add_products!(
-                        $half,
-                        row,
-                        zero,
-                        t1[i] = {
-                            b12[i] = W::widen(&w[2 * $half + i]);
-                            b12[i] - b11[i]
-                        },
-                        s1
-                    );
-                    let u2 = add_products!(
-                        $half,
-                        row,
-                        p1,
-                        t2[i] = {
-                            b22[i] = W::widen(&w[3 * $half + i]);
-                            b22[i] - t1[i]
-                        },
-                        s2
-                    );
-                    let c12 = add_products!($half, row, u2 + p5, b22[i], s4);
-                    finish(&mut outs[row][at], 1, c12, units[row]);
-
-                    let u3 = add_products!($half, row, u2, t3[i] = b22[i] - b12[i], s3);
-                    finish(&mut outs[row + 4][at], 1, u3 + p5, units[row + 4]);
-                    let c21 = add_products!($half, row, u3, t4[i] = b21[i] - t2[i], a22);
-                    finish(&mut outs[row + 4][at], 0, c21, units[row + 4]);
-                });
-            }
+            multiply_blocks!(
+                4, $half, x,
+                for at in 0..count => (&weights[at][0], &weights[at][1]),
+                (row, group, sum) => {
+                    let out = &mut outs[row][at][group];
+                    let start = if FIRST { before[at][group] } else { *out };
+                    *out = start + sum.to_f32() * scales[at][group] * units[row];
+                }
+            );
         }
     };
 }
 
 rows_8_kernel!(rows_8_pairs_384, 192);
 rows_8_kernel!(rows_8_pairs_128, 64);
+
+/// The kernel of `block` for 64 pairs.
+#[allow(
+    clippy::large_stack_arrays,
+    reason = "under WebAssembly the arrays become locals"
+)]
+#[inline(never)]
+pub fn rows_32_pairs_64<W: Weight>(
+    x: &[&[Pair]; ROWS],
+    at: usize,
+    weights: &[[W; 8]],
+    stride: usize,
+    sums: &mut [I32x4],
+) {
+    let x = x.map(|x| x.get(at..).unwrap_or_default());
+    let sums = sums.as_chunks_mut::<ROWS>().0.as_chunks_mut::<2>().0;
+    multiply_blocks!(
+        16, 32, x,
+        for (w, sums) in weights.chunks(2 * stride).zip(sums) => {
+            let second = w.get(stride..).unwrap_or_default();
+            let (Some(w1), Some(w2)) = (w.first_chunk(), second.first_chunk()) else {
+                return;
+            };
+            (w1, w2)
+        },
+        (row, group, sum) => sums[group][row] = sums[group][row] + sum
+    );
+}
 
 fn twos(vectors: &[F32x4], count: usize) -> &[[F32x4; 2]] {
     &vectors.as_chunks().0[..count]
