@@ -1,4 +1,4 @@
-"""Puts the built canister into the wheel, so that who installs it needs no Rust.
+"""Puts the built canister and engine into the wheel, so that who installs it needs no Rust.
 
 `canister/build/model.wasm.gz` becomes `icgpt/_canister/model.wasm.gz`; other modules that lie there
 go with it, and the figures that were measured with it. An editable install takes them from the
@@ -14,7 +14,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 BUILT = "canister/build"
 FIGURES = Path("docs/performance.json")  # what `icgpt cost --shape` goes by
-NEEDED = "model.wasm.gz"
+NEEDED = ("model.wasm.gz", "engine.wasm.gz")
 
 
 class CanisterHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -25,11 +25,13 @@ class CanisterHook(BuildHookInterface):  # type: ignore[type-arg]
         if version == "editable":
             return
         modules = sorted((Path(self.root) / BUILT).glob("*.wasm.gz"))
-        if NEEDED not in [path.name for path in modules]:
-            raise FileNotFoundError(
-                f"{BUILT}/{NEEDED} is missing: the package carries the built canister. "
-                "Build it first with ./scripts/build-canister"
-            )
+        there = [path.name for path in modules]
+        for name in NEEDED:
+            if name not in there:
+                raise FileNotFoundError(
+                    f"{BUILT}/{name} is missing: the package carries what ./scripts/build-canister "
+                    "builds. Run that first"
+                )
         folder = "icgpt/_canister" if self.target_name == "wheel" else BUILT
         if self.target_name == "wheel":
             build_data["force_include"][str(Path(self.root) / FIGURES)] = f"{folder}/{FIGURES.name}"

@@ -47,6 +47,13 @@ def test_nothing_is_packed_without_the_canister(tmp_path: Path, target: str) -> 
     assert done.returncode != 0
     assert f"{BUILT} is missing" in done.stderr
     assert "./scripts/build-canister" in done.stderr
+    # The engine in process is not left out either.
+    module = tmp_path / "checkout" / BUILT
+    module.parent.mkdir(parents=True)
+    module.write_bytes(b"code")
+    done = build(tmp_path / "checkout", tmp_path / "out", target)
+    assert done.returncode != 0
+    assert "engine.wasm.gz is missing" in done.stderr
 
 
 def test_what_is_packed(tmp_path: Path) -> None:

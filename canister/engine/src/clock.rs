@@ -74,10 +74,15 @@ fn sets(rows: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 fn splat(x: &[&[Pair]], pairs: Range<usize>, held: &mut Vec<I16x8>) {
-    held.clear();
+    let length = pairs.len();
+    held.resize(x.len() * length, I16x8::splat([0, 0]));
     for rows in sets(x.len()) {
-        for pair in pairs.clone() {
-            held.extend(x[rows.clone()].iter().map(|x| I16x8::splat(x[pair])));
+        let held = &mut held[rows.start * length..rows.end * length];
+        for (row, x) in x[rows.clone()].iter().enumerate() {
+            let held = held[row..].iter_mut().step_by(rows.len());
+            for (held, &pair) in held.zip(&x[pairs.clone()]) {
+                *held = I16x8::splat(pair);
+            }
         }
     }
 }
