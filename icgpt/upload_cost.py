@@ -15,13 +15,14 @@ from icgpt import cost
 from icgpt.checkpoint import Checkpoint
 from icgpt.sending import CHUNK_BYTES
 
-# Instructions, from docs/performance-upload.json.
-PER_BYTE: Final = {"write": 96.0, "append": 96.0}
-SETUP_PER_PACKED_BYTE: Final = {"f32": 12.0, "int16": 12.0, "int8": 12.0}
-SETUP_PER_PARAMETER: Final = {"f32": 400.0, "int16": 300.0, "int8": 200.0}
+# Instructions, from docs/performance-upload.json and docs/performance.json.
+PER_BYTE: Final = {"write": 95.0, "append": 94.8}
+SETUP_PER_PACKED_BYTE: Final = {"f32": 10.2, "int16": 7.9, "int8": 8.4}
+SETUP_PER_PARAMETER: Final = {"f32": 398.0, "int16": 300.0, "int8": 202.0}
 # Of the machine that the figures were measured on.
 LOCAL_BYTES_PER_SECOND: Final = 100e6
-LOCAL_INSTRUCTIONS_PER_SECOND: Final = 6e9
+LOCAL_LOADED_PER_SECOND: Final = 180e6  # bytes of packed weights, in a set-up
+LOCAL_INSTRUCTIONS_PER_SECOND: Final = 8e9  # of a set-up that packs
 MORE_BYTES: Final = 0.05  # of padding, that a set-up with nothing to convert is worth
 # Of the platform.
 BLOCK_BYTES: Final = 4_000_000
@@ -73,12 +74,14 @@ def estimate(
     wanted = precision or checkpoint.config.precision or "f32"
     files = {kind: file.length for kind, file in checkpoint.files.items()}
     setup = SETUP_PER_PARAMETER[wanted] * checkpoint.parameters
+    local_setup = setup / LOCAL_INSTRUCTIONS_PER_SECOND
     if not seed_flow and is_converted(checkpoint, precision):
         from icgpt.engine import packed_length
 
         del files["safetensors"]
         files["packed"] = packed_length(checkpoint, wanted)
         setup = SETUP_PER_PACKED_BYTE[wanted] * files["packed"]
+        local_setup = files["packed"] / LOCAL_LOADED_PER_SECOND
     total = sum(files.values())
     chunks = sum(-(-length // CHUNK_BYTES) for length in files.values())
     around = 2 * len(files)  # begin and commit, or store and load
@@ -94,7 +97,7 @@ def estimate(
         messages=messages,
         instructions=instructions,
         cycles=cost.calls_cycles(messages, total) + instructions,
-        local_seconds=total / LOCAL_BYTES_PER_SECOND + setup / LOCAL_INSTRUCTIONS_PER_SECOND,
+        local_seconds=total / LOCAL_BYTES_PER_SECOND + local_setup,
         mainnet_seconds=BLOCK_SECONDS * (blocks + around + setup / SLICE_INSTRUCTIONS),
     )
 

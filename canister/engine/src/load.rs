@@ -62,6 +62,8 @@ pub(crate) struct Reading {
     /// many are done.
     part: usize,
     current: Option<Packed>,
+    /// Whether parts stay until they are whole.
+    whole: bool,
     scanning: bool,
     row: usize,
     done: u64,
@@ -81,12 +83,30 @@ impl Reading {
             precision,
             part: 0,
             current: None,
+            whole: true,
             scanning: false,
             row: 0,
             done: 0,
             bytes: Vec::new(),
             floats: Vec::new(),
         })
+    }
+
+    /// For somebody who takes what is `ready` after each piece.
+    pub fn in_pieces(mut self) -> Self {
+        self.whole = false;
+        self
+    }
+
+    /// Floats at the beginning of a part that is not whole yet: they come in the order in which
+    /// they are packed, and need not wait for the rest.
+    pub fn ready(&mut self) -> Option<Array> {
+        match &mut self.current {
+            Some(Packed::Floats(floats)) if !floats.is_empty() => {
+                Some(Array::Floats(std::mem::take(floats)))
+            }
+            _ => None,
+        }
     }
 
     /// Number of weights, counted as the checkpoint stores them.
@@ -110,7 +130,7 @@ impl Reading {
     pub fn piece(&mut self, source: &dyn Source) -> Result<Option<Vec<Array>>, LoadError> {
         let part = &self.parts[self.part];
         if self.current.is_none() {
-            let started = Packed::new(part, self.precision);
+            let started = Packed::new(part, self.precision, self.whole);
             let started = started.ok_or_else(|| LoadError::OutOfMemory {
                 tensor: part.name.clone(),
             })?;

@@ -81,12 +81,14 @@ pub enum PackError {
 pub struct Packer {
     reading: Reading,
     format: Format,
-    /// Arrays of the part that was read last, and what of them is written.
-    waiting: Vec<Array>,
+    /// Arrays that were read last, whether their sections end with them, and what is written of the
+    /// last one.
+    waiting: Vec<(Array, bool)>,
     at: usize,
     header: Vec<u8>,
-    /// Sections and bytes written.
+    /// Sections and bytes written, and whether the section under way has begun.
     section: usize,
+    begun: bool,
     written: u64,
 }
 
@@ -100,7 +102,7 @@ impl Packer {
         checkpoint: &Checkpoint,
         precision: Precision,
     ) -> Result<Packer, LoadError> {
-        let reading = Reading::new(config, checkpoint, precision)?;
+        let reading = Reading::new(config, checkpoint, precision)?.in_pieces();
         let format = Format::new(config, precision, reading.parameters());
         Ok(Packer {
             header: format.header(config),
@@ -109,6 +111,7 @@ impl Packer {
             waiting: Vec::new(),
             at: 0,
             section: 0,
+            begun: false,
             written: 0,
         })
     }
@@ -139,8 +142,15 @@ impl Packer {
                 let header = std::mem::take(&mut self.header);
                 self.write(sink, &header)?;
             } else if self.waiting.is_empty() {
-                self.waiting = self.reading.piece(source)?.unwrap_or_default();
-                self.waiting.reverse();
+                self.waiting = match self.reading.piece(source)? {
+                    Some(arrays) => arrays.into_iter().rev().map(|one| (one, true)).collect(),
+                    None => self
+                        .reading
+                        .ready()
+                        .map(|one| (one, false))
+                        .into_iter()
+                        .collect(),
+                };
             } else {
                 self.write_piece(sink)?;
             }
@@ -150,11 +160,12 @@ impl Packer {
 
     /// Writes on in the arrays that wait, the last one first.
     fn write_piece(&mut self, sink: &mut dyn Sink) -> Result<(), PackError> {
-        let Some(array) = self.waiting.pop() else {
+        let Some((array, ends)) = self.waiting.pop() else {
             return Ok(());
         };
         let bytes = array.bytes();
-        if self.at == 0 {
+        if !self.begun {
+            self.begun = true;
             let section = self.format.sections().nth(self.section);
             let gap = section.map_or(0, |section| section.offset - self.written);
             self.write(sink, &[0; 64][..gap as usize])?;
@@ -163,10 +174,13 @@ impl Packer {
         self.write(sink, &bytes[self.at..end])?;
         if end < bytes.len() {
             self.at = end;
-            self.waiting.push(array);
+            self.waiting.push((array, ends));
         } else {
             self.at = 0;
-            self.section += 1;
+            if ends {
+                self.section += 1;
+                self.begun = false;
+            }
         }
         Ok(())
     }

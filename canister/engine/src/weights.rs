@@ -182,13 +182,15 @@ pub(crate) enum Packed {
 }
 
 impl Packed {
-    /// An empty one; `None` when memory is short.
-    pub fn new(part: &Part, precision: Precision) -> Option<Self> {
+    /// An empty one; `None` when memory is short. Floats that are not kept until they are `whole`
+    /// get no room for all of them.
+    pub fn new(part: &Part, precision: Precision, whole: bool) -> Option<Self> {
+        let floats = |vectors: usize| Self::floats(if whole { vectors } else { 0 });
         let Some((n_in, n_out)) = part.matrix() else {
-            return Self::floats(part.rows * padded(part.columns) / 4);
+            return floats(part.rows * padded(part.columns) / 4);
         };
         match precision {
-            Precision::F32 => Self::floats(packed_len(n_in, n_out) as usize),
+            Precision::F32 => floats(packed_len(n_in, n_out) as usize),
             Precision::Int8 => Packing::new(n_in, n_out).map(Packed::Int8),
             Precision::Int16 => Packing::new(n_in, n_out).map(Packed::Int16),
         }
