@@ -34,7 +34,7 @@ mod array;
 mod assemble;
 mod attention;
 mod batch;
-#[cfg(not(feature = "clock"))]
+#[cfg_attr(feature = "clock", allow(dead_code, reason = "`clock` multiplies"))]
 mod block;
 mod cache;
 mod checkpoint;
