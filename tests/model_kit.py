@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from icgpt.connect import Network
 from icgpt.identity import Identity, load
 from icgpt.network import NetworkInfo
 from icgpt.project import Project
+from icgpt.results import Completion
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -117,3 +121,25 @@ def upgrade(canister: ModelCanister, wasm: bytes, folder: Path, level: int = 1) 
     other = gzip.compress(gzip.decompress(wasm), level)
     done = deploy.deploy(agent, network, Project(folder), "model", other, "upgrade", canister.id)
     assert done.action == "upgrade"
+
+
+def ended(canister: ModelCanister, job: bytes) -> Completion:
+    """Waits for the end of a job."""
+    while (progress := canister.poll(job)).finish is None:
+        time.sleep(0.02)
+    return progress
+
+
+def kill(info: NetworkInfo) -> None:
+    """Kills a network as a power cut does, and waits until it has gone."""
+    os.kill(info.pid, signal.SIGKILL)
+    while not _gone(info.pid):
+        time.sleep(0.01)
+
+
+def _gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return (Path("/proc") / str(pid) / "stat").read_text().split(")")[-1].split()[0] == "Z"

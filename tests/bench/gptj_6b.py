@@ -148,8 +148,10 @@ def find(regions: Regions, candidates: tuple[int, ...], data: bytes) -> int:
     return found[0]
 
 
-def replace(canister: LoneCanister, small: Path, shape: dict[str, Any]) -> None:
-    """Put a model of that shape where the small one is."""
+def replace(
+    canister: LoneCanister, small: Path, shape: dict[str, Any], *, zeros: bool = False
+) -> None:
+    """Put a model of that shape where the small one is; random weights, unless zeros will do."""
     regions = Regions(canister.stable)
     (head, length), (small_head, small_length) = header(shape), header(SMALL)
     packed = find(regions, PACKED, small_head)
@@ -164,7 +166,7 @@ def replace(canister: LoneCanister, small: Path, shape: dict[str, Any]) -> None:
     regions.write(config, 0, json.dumps(shape).encode())
     regions.grow(packed, length)
     regions.write(packed, 0, head)
-    for offset, data in arrays(shape):
+    for offset, data in () if zeros else arrays(shape):
         regions.write(packed, offset, data)
 
 

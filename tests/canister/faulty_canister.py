@@ -10,7 +10,6 @@ clean-up.
 from __future__ import annotations
 
 import struct
-import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model_kit import ROOT
-
-from icgpt.replica.messages import Callback, Kind, Message, Outcome, OutgoingCall, Reject
-
-sys.path.insert(0, str(ROOT / "tests" / "bench"))
 from lone_canister import MANAGEMENT, OWNER, RANDOM, SELF, LoneCanister, RefusedError
 from stable_regions import Regions
+
+from icgpt.replica.messages import Callback, Kind, Message, Outcome, OutgoingCall, Reject
 
 __all__ = ["FaultyCanister", "RefusedError", "Request"]
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from model_kit import (
     MakeCanister,
+    ended,
     new_identity,
     target,
     tiny_config,
@@ -26,7 +27,6 @@ from icgpt.client import ModelCanister
 from icgpt.connect import connect
 from icgpt.errors import CanisterError, VerificationError
 from icgpt.network import NetworkInfo
-from icgpt.results import Completion
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +50,6 @@ def as_other(local: NetworkInfo, tmp_path: Path) -> Callable[[ModelCanister], Mo
         return ModelCanister(connect(target(local), who), canister.id)
 
     return call
-
-
-def ended(model: ModelCanister, job: bytes) -> Completion:
-    while (progress := model.poll(job)).finish is None:
-        time.sleep(0.02)
-    return progress
 
 
 # --- Together

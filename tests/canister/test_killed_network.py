@@ -8,35 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
-from model_kit import new_identity, target, tiny_config, with_model, write_model
+from model_kit import ended, kill, new_identity, target, tiny_config, with_model, write_model
 
 from icgpt import deploy, network
 from icgpt.client import ModelCanister
 from icgpt.connect import connect
 from icgpt.errors import IcgptError
-from icgpt.network import NetworkInfo
 from icgpt.project import Project
-from icgpt.results import Completion
-
-
-def _gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return (Path("/proc") / str(pid) / "stat").read_text().split(")")[-1].split()[0] == "Z"
-
-
-def _killed(info: NetworkInfo) -> None:
-    os.kill(info.pid, signal.SIGKILL)
-    while not _gone(info.pid):
-        time.sleep(0.01)
-
-
-def _ended(model: ModelCanister, job: bytes) -> Completion:
-    while (progress := model.poll(job)).finish is None:
-        time.sleep(0.02)
-    return progress
 
 
 def test_jobs_go_on_after_a_kill(tmp_path: Path, wasm: bytes) -> None:
@@ -55,17 +33,17 @@ def test_jobs_go_on_after_a_kill(tmp_path: Path, wasm: bytes) -> None:
             expected = [model.complete([1, 2], seed=i, **options).token_ids for i in range(4)]
             model.call("set_per_message", 1_000_000)
             first = model.submit([3], max_new_tokens=5, temperature=0)
-            before = _ended(model, first)
+            before = ended(model, first)
             jobs = [model.submit([1, 2], seed=i, **options) for i in range(4)]
             while not all(model.poll(job).token_ids for job in jobs):
                 time.sleep(0.01)
         for _ in range(2):
-            _killed(info)
+            kill(info)
             info = network.start(state, port=0)
         with connect(target(info), who) as agent:
             model = ModelCanister(agent, done.canister_id)
             assert model.poll(first) == before
-            assert [_ended(model, job).token_ids for job in jobs] == expected
+            assert [ended(model, job).token_ids for job in jobs] == expected
             assert model.receipt(jobs[0]).token_ids == expected[0]
             assert len(model.complete([1], max_new_tokens=2).token_ids) == 2
     finally:
