@@ -112,20 +112,29 @@ def test_packed_weights_that_are_not_what_they_were_are_packed_again(
 def test_a_model_larger_than_the_heap_computes_the_same(
     new_canister: MakeCanister, precision: str, wasm: bytes, tmp_path: Path
 ) -> None:
-    config = tiny_config(n_layer=5, n_embd=24, icgpt={"precision": precision, "context": "slide"})
+    config = tiny_config(
+        n_layer=5,
+        n_embd=24,
+        n_positions=80,
+        icgpt={"precision": precision, "context": "slide"},
+    )
     folder = write_model(tmp_path / "m", config, tiny_tensors(config))
     held, streamed = new_canister(), new_canister()
-    most = 5 * 24 * 24 * {"f32": 4, "int8": 1, "int16": 2}[precision] * 12 // 2 + 8_000
+    most = 5 * 24 * 24 * {"f32": 4, "int8": 1, "int16": 2}[precision] * 12 // 2 + 16_000
     streamed.call("set_heap_for_weights", most)
     for canister in (held, streamed):
         with_model(canister, folder)
     assert (held.info().streamed, streamed.info().streamed) == (False, True)
     assert held.info().layout_sha256 == streamed.info().layout_sha256
+    # Three passes, each of which reads the blocks that the heap does not hold.
+    long = [i * 7 % 11 for i in range(75)]
     # One message, and messages so small that each block needs one of its own.
     for per_message in (32_000_000_000, 1_000_000):
         streamed.call("set_per_message", per_message)
         assert streamed.logits([3, 1, 4, 1, 5]) == held.logits([3, 1, 4, 1, 5])
         assert streamed.score([3, 1], [4, 1, 5]) == held.score([3, 1], [4, 1, 5])
+        assert streamed.logits(long) == held.logits(long)
+        assert streamed.score(long[:30], long[30:]) == held.score(long[:30], long[30:])
         assert streamed.infer([2, 7], 20, 0) == held.infer([2, 7], 20, 0)
     upgrade(streamed, wasm, tmp_path)
     assert streamed.info().streamed
