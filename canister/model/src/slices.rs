@@ -30,10 +30,11 @@ const MOST_WRITING: u64 = 32_000_000_000;
 pub const LEAST_PER_MESSAGE: u64 = 1_000_000;
 
 /// Stable memory that a message may touch is 2 GiB, in a query 1 GiB; less what else is read there.
-/// A set-up leaves more, for what it has touched before in the same message.
+/// A set-up has touched a byte for each 30 instructions before, or fewer: what it packed in the same
+/// message.
 const STABLE_PER_UPDATE: u64 = (2 << 30) - (64 << 20);
 const STABLE_PER_QUERY: u64 = (1 << 30) - (64 << 20);
-const STABLE_SETTING_UP: u64 = 3 << 29;
+const INSTRUCTIONS_PER_BYTE: u64 = 16;
 
 /// A message in which so little was done counts as fresh: what can't be cut may be done in it.
 pub const FRESH: u64 = 2_000_000_000;
@@ -80,16 +81,12 @@ impl Stretch {
         self.limit = self.limit.min(room);
     }
 
-    /// A stretch of a set-up, or of a look through an uploaded file. In a message that is no longer fresh it does nothing, so that what was
-    /// written there before and what is read now don't touch too much stable memory together.
+    /// A stretch of a set-up, or of a look through an uploaded file.
     pub fn setting_up() -> Self {
-        let fresh = instruction_counter() < FRESH;
-        let limit = if fresh {
-            per_message().min(MOST_WRITING)
-        } else {
-            0
-        };
-        let mut stretch = Self::new(limit, STABLE_SETTING_UP, &Load::default());
+        let limit = per_message().min(MOST_WRITING);
+        let touched = instruction_counter() / INSTRUCTIONS_PER_BYTE;
+        let readable = STABLE_PER_UPDATE.saturating_sub(touched);
+        let mut stretch = Self::new(limit, readable, &Load::default());
         stretch.must = true;
         stretch
     }
