@@ -3,11 +3,12 @@
 //! A weight that is loaded stays in a local for all rows, so that 8 products take 4 metered
 //! instructions and little on top. There is no room in locals for more than 64 pairs of 32 rows, so
 //! sums over the inputs of a pass are kept in memory between kernels, `[groups of outputs][rows]`.
-//! They are the same integers that `kernel` finds for one row, and are added up in f32 in the same
+//! They are the same integers that `metered` finds for one row, and are added up in f32 in the same
 //! order, so that both give the same bits.
 
 use crate::integers::{I16x8, I32x4, Pair};
-use crate::kernel::{Weight, each, passes};
+use crate::kernel::{Weight, passes};
+use crate::metered::each;
 use crate::simd::F32x4;
 use crate::strassen;
 

@@ -1,12 +1,12 @@
-//! The products of `kernel` and `block` for a clock instead of a meter.
+//! The products of `metered`, `block` and `strassen` for a clock instead of a meter.
 //!
 //! On a processor a long unrolled chain costs the decoding of each of its instructions, so here small
 //! loops run over the pairs, with eight sums in registers: of one row and eight groups of outputs, of
 //! two rows and four, or of four and two. Inputs are splatted once for all groups. Groups that are
 //! worked on together lie far apart, each in its own part of the matrix, so that memory is read in
 //! long streams; the processor sees those coming, and one row takes little longer than reading the
-//! weights does. Sums of a pass are exact integers, and passes are added up in floats in the order of
-//! `kernel`, so a row's bits are the same.
+//! weights does. Sums of a pass are exact integers, and passes are added up in floats in the order that
+//! `kernel` has, so a row's bits are the same.
 
 use std::cell::RefCell;
 use std::ops::Range;

@@ -47,19 +47,12 @@ mod format;
 mod gelu;
 mod generation;
 mod integers;
-#[cfg_attr(
-    feature = "clock",
-    allow(
-        dead_code,
-        unused_imports,
-        unused_macros,
-        reason = "`clock` multiplies"
-    )
-)]
 mod kernel;
 mod linear;
 mod load;
 mod mask;
+#[cfg(not(feature = "clock"))]
+mod metered;
 mod model;
 mod norm;
 mod packer;
@@ -74,7 +67,7 @@ mod scoring;
 mod session;
 mod simd;
 mod stop;
-#[cfg_attr(feature = "clock", allow(dead_code, reason = "`clock` multiplies"))]
+#[cfg(not(feature = "clock"))]
 mod strassen;
 mod streamed;
 mod tokenizer;

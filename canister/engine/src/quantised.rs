@@ -12,9 +12,9 @@ use crate::clock;
 #[cfg(not(feature = "clock"))]
 use crate::integers::I32x4;
 use crate::integers::{Pair, round_all};
-#[cfg(not(feature = "clock"))]
-use crate::kernel::multiply_rows;
 use crate::kernel::{Weight, passes};
+#[cfg(not(feature = "clock"))]
+use crate::metered::multiply_rows;
 use crate::packing::PASS_SUM;
 use crate::simd::{F32x4, floats, padded, zeros};
 

@@ -16,7 +16,8 @@ use std::hint::black_box;
 
 use crate::block::ROWS;
 use crate::integers::{I16x8, I32x4, Pair};
-use crate::kernel::{Pass, Weight, each};
+use crate::kernel::Weight;
+use crate::metered::{Pass, each};
 use crate::quantised::ACTIVATION;
 use crate::simd::F32x4;
 
@@ -219,7 +220,7 @@ fn twos_mut(vectors: &mut [F32x4], count: usize) -> &mut [[F32x4; 2]] {
 #[cfg(test)]
 mod tests {
     use crate::integers::Pair;
-    use crate::kernel::multiply_rows;
+    use crate::metered::multiply_rows;
     use crate::simd::{F32x4, floats};
 
     /// All numbers as large as they may be, in whatever signs: no sum of blocks overflows.
