@@ -71,7 +71,10 @@ def _changing_options(function: F) -> F:
 
 @access.command(
     cls=Command,
-    examples=["icgpt access add 2vxsx-fae", "icgpt access add 2vxsx-fae --role manager"],
+    examples=[
+        "icgpt access add 2vxsx-fae",
+        "icgpt access add rrkah-fqaaa-aaaaa-aaaaq-cai --role manager",
+    ],
 )
 @_changing_options
 def add(
@@ -92,7 +95,10 @@ def add(
 
 @access.command(
     cls=Command,
-    examples=["icgpt access remove 2vxsx-fae", "icgpt access remove 2vxsx-fae --role manager"],
+    examples=[
+        "icgpt access remove 2vxsx-fae",
+        "icgpt access remove rrkah-fqaaa-aaaaa-aaaaq-cai --role manager",
+    ],
 )
 @_changing_options
 def remove(

@@ -9,7 +9,7 @@ import click
 
 from icgpt.cli import cli
 
-TEST = "tests/cli/test_usage.py::test_examples_are_command_lines_that_exist"
+TEST = "tests/docs/test_help_examples.py::test_examples_of_help"
 HEAD = """\
 # The command line
 

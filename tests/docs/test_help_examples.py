@@ -1,0 +1,105 @@
+"""The examples of every `--help`, which docs/reference/cli.md shows too, are run in one project."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from doc_project import DocProject
+from model_kit import ROOT
+
+from icgpt.cli import cli
+
+# What can't be run here, and the line of docs/unproven.md that says why.
+NOT_RUN = {
+    r"uc7oy-…-cai|--network ic": "mainnet",
+    r"\$\(dfx ": "dfx itself",
+    r"icgpt train shakespeare-char$": "downloading tiny Shakespeare",
+    r"icgpt train .*--data": "training in these examples",
+    r"weights\.pth --model-name gpt2$": "the real weights of GPT-2",
+}
+# These speak of GPT-2's vocabulary; the others of Shakespeare's.
+GPT2 = re.compile("France|10919|15496")
+# They end with Ctrl-C alone.
+UPLOAD = "icgpt upload model shakespeare-char"
+WAITING = ("icgpt logs --follow", "--foreground")
+# These change the network that the others need, so they are run last.
+LAST = ("upload", "deploy", "demo", "network")
+
+
+def examples() -> list[str]:
+    """All of them, in the order in which they are run."""
+    found = dict(_examples(cli, ()))
+    order = sorted(found, key=lambda path: LAST.index(path[0]) if path[:1][0] in LAST else -1)
+    lines = [line for path in order for line in found[path]]
+    return sorted(lines, key=lambda line: GPT2.search(line) is None)
+
+
+def _examples(
+    command: click.Command, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    if path:
+        yield path, list(command.examples)  # type: ignore[attr-defined]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from _examples(inner, (*path, name))
+
+
+def why_not(line: str) -> str | None:
+    """The line of docs/unproven.md, for an example that can't be run."""
+    return next((thing for pattern, thing in NOT_RUN.items() if re.search(pattern, line)), None)
+
+
+def test_what_is_not_run_is_listed() -> None:
+    unproven = (ROOT / "docs" / "unproven.md").read_text()
+    for pattern, thing in NOT_RUN.items():
+        assert any(re.search(pattern, line) for line in examples()), f"no example is {pattern}"
+        assert f"\n| {thing}" in unproven
+
+
+@pytest.mark.slow
+def test_examples_of_help(tmp_path: Path) -> None:
+    project = DocProject(tmp_path)
+    try:
+        for need in ("network", "model", "checkpoints", "hub", "story"):
+            project.need(need)
+        _files(project)
+        port = _free_port()
+        lines = [line for line in examples() if why_not(line) is None]
+        last = max(place for place, line in enumerate(lines) if GPT2.search(line))
+        lines[: last + 1] = ["icgpt upload model ./gpt2", *lines[: last + 1], UPLOAD]
+        for line in lines:
+            waits = any(word in line for word in WAITING)
+            typed = line.replace("8000", port)
+            done = project.bash(f"timeout -s INT 5 {typed} || true" if waits else typed)
+            assert done.returncode == 0, f"{line}\n{done.stdout}"
+            assert "Traceback" not in done.stdout, line
+    finally:
+        project.close()
+
+
+def _free_port() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
+
+
+def _files(project: DocProject) -> None:
+    """What the examples read."""
+    project.put("letter.txt", "Dear friend, ")
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        project.copy(ROOT / "icgpt" / "models" / "shakespeare-char" / name, f"story/{name}")
+    talk = "To be\n/save talk.json\n"
+    project.put("talk.txt", talk)
+    done = project.bash("icgpt chat -n 5 --seed 1 <talk.txt")
+    assert done.returncode == 0, done.stdout
+    status = json.loads(project.bash("icgpt network status --json").stdout)
+    (project.folder / "network.der").write_bytes(bytes.fromhex(status["root_key"]))
