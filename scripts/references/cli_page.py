@@ -19,10 +19,10 @@ Made from the commands by `scripts/reference`; `icgpt COMMAND --help` says the s
   document, and an error is one under `error`.
 - Exit codes: 0 done, 1 failed, 2 wrong usage, 3 network unreachable, 4 refused by the canister, 5
   an answer that could not be verified.
-- Options may also stand in a file or in the environment: [settings](../settings.md).
-  `ICGPT_STATE_DIR` is where the local network keeps its state, `ICGPT_CONFIG_DIR` where keys,
-  settings and pinned root keys are, `ICGPT_CACHE_DIR` where compiled and converted files are.
-  `NO_COLOR` turns colours off.
+- Options may also stand in a file or in the environment ([settings](../settings.md)):
+  `ICGPT_NETWORK`, `ICGPT_CANISTER`, `ICGPT_IDENTITY` for all commands. `ICGPT_STATE_DIR` is where
+  the local network keeps its state, `ICGPT_CONFIG_DIR` where keys, settings and pinned root keys
+  are, `ICGPT_CACHE_DIR` where compiled and converted files are. `NO_COLOR` turns colours off.
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -26,3 +27,12 @@ def test_all_that_is_public_is_there() -> None:
     candid = (REFERENCE / "candid.md").read_text()
     for method in METHODS:
         assert f"\n### {method}\n" in candid, method
+
+
+def test_every_variable_is_there() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "icgpt").rglob("*.py"))
+    told = (REFERENCE / "cli.md").read_text() + (ROOT / "docs" / "settings.md").read_text()
+    names = set(re.findall(r"\bICGPT_[A-Z_]*[A-Z]", code)) - {"ICGPT_COMPLETE"}
+    for name in names:
+        # A command's options have variables of their own: docs/settings.md says how they are named.
+        assert name in told or name.startswith("ICGPT_GENERATE_"), name
