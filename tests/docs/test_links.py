@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -31,6 +32,12 @@ def test_named_paths(page: Page) -> None:
         for name in _NAMED.findall(line):
             built = name.startswith("canister/build")
             assert built or (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_scripts(page: Page) -> None:
+    for name in re.findall(r"\./(scripts/[\w-]+)", page.path.read_text()):
+        assert os.access(ROOT / name, os.X_OK), name
 
 
 def test_every_page_is_found() -> None:
