@@ -28,16 +28,22 @@ GPT2 = re.compile("France|10919|15496")
 # They end with Ctrl-C alone.
 UPLOAD = "icgpt upload model shakespeare-char"
 WAITING = ("icgpt logs --follow", "--foreground")
-# These change the network that the others need, so they are run last.
-LAST = ("upload", "deploy", "demo", "network")
+# These change what the others need, so they are run last, in this order.
+LATE = (
+    *("icgpt upload", "icgpt deploy", "icgpt demo", "icgpt network status"),
+    *("icgpt network launcher", "icgpt network start", "icgpt network trust"),
+    *("icgpt network reset", "icgpt network stop"),
+)
 
 
 def examples() -> list[str]:
-    """All of them, in the order in which they are run."""
-    found = dict(_examples(cli, ()))
-    order = sorted(found, key=lambda path: LAST.index(path[0]) if path[:1][0] in LAST else -1)
-    lines = [line for path in order for line in found[path]]
-    return sorted(lines, key=lambda line: GPT2.search(line) is None)
+    """All of them, in the order in which they are run: those of GPT-2 first."""
+    lines = [line for _, lines in _examples(cli, ()) for line in lines]
+    return sorted(lines, key=lambda line: -2 if GPT2.search(line) else _lateness(line))
+
+
+def _lateness(line: str) -> int:
+    return next((place for place, start in enumerate(LATE) if line.startswith(start)), -1)
 
 
 def _examples(
