@@ -25,8 +25,8 @@ NOT_RUN = {
 }
 # These speak of GPT-2's vocabulary; the others of Shakespeare's.
 GPT2 = re.compile("France|10919|15496")
-# They end with Ctrl-C alone.
 UPLOAD = "icgpt upload model shakespeare-char"
+# They end with Ctrl-C alone.
 WAITING = ("icgpt logs --follow", "--foreground")
 # These change what the others need, so they are run last, in this order.
 LATE = (
