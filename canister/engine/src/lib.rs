@@ -34,7 +34,7 @@ mod array;
 mod assemble;
 mod attention;
 mod batch;
-#[cfg_attr(feature = "clock", allow(dead_code, reason = "`clock` multiplies"))]
+#[cfg(not(feature = "clock"))]
 mod block;
 mod cache;
 mod checkpoint;
