@@ -34,7 +34,7 @@ def models(tmp_path: Path) -> dict[str, Path]:
     (plain / "pytorch_model.bin").write_bytes(b"not fetched")
     pickled = tmp_path / "pickled"
     pickled.mkdir()
-    shutil.copy(GOLDEN / "torch" / "tied.pth", pickled / "pytorch_model.bin")
+    shutil.copy(GOLDEN / "torch-files" / "tied.pth", pickled / "pytorch_model.bin")
     (pickled / "config.json").write_text(json.dumps(CONFIG))
     empty = tmp_path / "empty"
     empty.mkdir()

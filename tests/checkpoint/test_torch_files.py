@@ -1,6 +1,6 @@
 """Files of torch.save in every form that people have them in, read without torch and without trust.
 
-`tests/golden/torch` holds one tiny model as torch itself has written it; model.safetensors has the
+`tests/golden/torch-files` holds one tiny model as torch itself has written it; model.safetensors has the
 same weights in transformers' own form. (`make_torch.py` made them.)
 """
 
@@ -34,7 +34,7 @@ from icgpt.checkpoint.state_dict import StateDict
 from icgpt.checkpoint.torch_files import TorchFile, read_torch_file
 from icgpt.errors import CheckpointError, IcgptError, UsageError
 
-TORCH = GOLDEN / "torch"
+TORCH = GOLDEN / "torch-files"
 CONFIG = {
     "model_type": "gpt2",
     "n_layer": 2,

@@ -11,7 +11,7 @@ from cli_kit import Cli
 from hub_server import HubServer
 from model_kit import GOLDEN
 
-TORCH = GOLDEN / "torch"
+TORCH = GOLDEN / "torch-files"
 
 
 @pytest.fixture(autouse=True)

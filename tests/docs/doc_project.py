@@ -142,8 +142,8 @@ def _must(project: DocProject, line: str) -> None:
 
 def _checkpoints(project: DocProject) -> None:
     """A checkpoint of nanoGPT, and a state dict with its config.json in a folder."""
-    project.copy(GOLDEN / "torch" / "nanogpt.pt", "ckpt.pt")
-    project.copy(GOLDEN / "torch" / "plain.pth", "mine/model.pth")
+    project.copy(GOLDEN / "torch-files" / "nanogpt.pt", "ckpt.pt")
+    project.copy(GOLDEN / "torch-files" / "plain.pth", "mine/model.pth")
     sizes = {"n_layer": 2, "n_head": 2, "n_embd": 8, "n_positions": 16, "vocab_size": 11}
     config = {"model_type": "gpt2", "activation_function": "gelu", **sizes}
     project.put("mine/config.json", json.dumps(config))

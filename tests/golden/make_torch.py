@@ -3,7 +3,7 @@
     pip install "torch==2.*" "safetensors"
     python tests/golden/make_torch.py
 
-`torch/model.safetensors` holds the same weights as transformers would save them.
+`torch-files/model.safetensors` holds the same weights as transformers would save them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-FOLDER = Path(__file__).parent / "torch"
+FOLDER = Path(__file__).parent / "torch-files"
 LAYERS, HEADS, WIDE, CONTEXT, VOCABULARY = 2, 2, 8, 16, 11
 TURNED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 
