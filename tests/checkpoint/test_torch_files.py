@@ -1,7 +1,7 @@
 """Files of torch.save in every form that people have them in, read without torch and without trust.
 
-`tests/golden/torch-files` holds one tiny model as torch itself has written it; model.safetensors has the
-same weights in transformers' own form. (`make_torch.py` made them.)
+`tests/golden/torch-files` holds one tiny model as torch itself has written it; model.safetensors
+has the same weights in transformers' own form. (`make_torch.py` made them.)
 """
 
 from __future__ import annotations
