@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import random
 import re
-import runpy
-import shlex
 from pathlib import Path
 
 import pytest
 from cli_kit import WASM, Cli, characters
-from model_kit import ROOT
 
-from icgpt import candid, deploy, fleet_members
+from icgpt import candid, fleet_members
 from icgpt.candid import PRINCIPAL, Record
 from icgpt.client import ModelCanister
 from icgpt.fleet import Fleet
@@ -113,18 +110,3 @@ def test_python_finds_the_fleet_by_its_name(fleet: Cli) -> None:
     assert ids == {fleet.json("status", "-c", f"model{n}")["canister_id"] for n in ("", "-2", "-3")}
     with Fleet.connect("model-2") as alone:
         assert len(alone.members.all) == 1
-
-
-def test_the_page_about_several_canisters(
-    icgpt: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deploy, "find_wasm", lambda *_: WASM)
-    page = (ROOT / "docs" / "scaling.md").read_text()
-    commands = re.findall(r"^    icgpt (.*)$", page, re.M)
-    assert len(commands) >= 3
-    for line in commands:
-        icgpt(*shlex.split(line))
-    for code in re.findall(r"```python\n(.*?)```", page, re.S):
-        (icgpt.folder / "example.py").write_text(code)
-        runpy.run_path("example.py")
-    assert capsys.readouterr().out.strip()

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
-import runpy
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cli_kit import Cli, characters
-from model_kit import ROOT
 
 from icgpt import connect, trust
 from icgpt.certificate import MAINNET_ROOT_KEY
@@ -125,20 +121,6 @@ def test_it_comes_with_every_way_of_printing(kept: Path, deployed: Cli) -> None:
         assert deployed.json("verify", name)["text"] + "\n" == streamed
     assert deployed.json("verify", "3.json")["text"] == value["text"]
     deployed(*ASKED, "--receipt", ".", code=2)
-
-
-def test_the_page_about_receipts(deployed: Cli, capsys: pytest.CaptureFixture[str]) -> None:
-    deployed("upload", "model", "shakespeare-char")
-    page = (ROOT / "docs" / "receipts.md").read_text()
-    commands = re.findall(r"^    icgpt (.*)$", page, re.M)
-    assert len(commands) >= 4
-    for line in commands:
-        deployed(*shlex.split(line))
-    for code in re.findall(r"```python\n(.*?)```", page, re.S):
-        (deployed.folder / "example.py").write_text(code)
-        runpy.run_path("example.py")
-    said = capsys.readouterr().out
-    assert deployed.json("status")["module_hash"] in said
 
 
 def test_bad_files_and_keys(alone: None, tmp_path: Path, icgpt: Cli) -> None:

@@ -44,14 +44,14 @@ def test_in_the_middle_of_the_text(
     deployed: Cli, tmp_path: Path, jobs: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed("upload", "model", str(characters(tmp_path / "chars")))
-    add = Stream._add
+    add = Stream.add
 
     def adding(self: Stream, piece: Completion) -> None:
         if not self.completion.token_ids:
             press_ctrl_c()
         add(self, piece)
 
-    monkeypatch.setattr(Stream, "_add", adding)
+    monkeypatch.setattr(Stream, "add", adding)
     said = deployed(*LONG, code=1)
     assert deployed.err.strip() == "Error: interrupted"
     done = ended(jobs[0])
