@@ -22,9 +22,8 @@ def test_the_demo(tmp_path: Path) -> None:
     )
     assert have.is_file(), "run ./scripts/setup first"
     assert have.read_text().split(" ", 1)[1] == want.stdout, "run ./scripts/setup first"
-    (tmp_path / "scripts").mkdir()
-    for file in (*(ROOT / "scripts").iterdir(), ROOT / "rust-toolchain.toml"):
-        shutil.copy(file, tmp_path / file.relative_to(ROOT))
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    shutil.copy(ROOT / "rust-toolchain.toml", tmp_path)
     names = [".venv", "canister", "icgpt", "dfx.json", "pyproject.toml", "hatch_build.py"]
     for name in (*names, "LICENSE", "README.md"):
         (tmp_path / name).symlink_to(ROOT / name)
