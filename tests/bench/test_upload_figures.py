@@ -77,3 +77,11 @@ def test_a_dry_run_reckons_with_what_was_found() -> None:
         if upload_speed.WAYS[way] is not None:
             reckoned = FOUND[way]["bytes"] / upload_cost.LOCAL_LOADED_PER_SECOND
         assert reckoned == pytest.approx(times["setup_seconds"], rel=0.15)
+
+
+def test_what_uploads_have_to_hold_was_found() -> None:
+    for times in RESULTS["times"].values():
+        assert times["mb_per_second"] >= 50
+        assert times["peak_mb"] < 300
+    int8 = RESULTS["times"]["int8, converted"]
+    assert int8["hash_seconds"] + int8["upload_seconds"] + int8["setup_seconds"] <= 4

@@ -392,3 +392,39 @@ def test_an_upload_broken_off_in_the_middle(
         == (done["sha256"]["safetensors"])
     )
     assert len(deployed("infer", "1", "2", "-n", "5", "-t", "0").split()) == 5
+
+
+INTERRUPTED = """
+import os, signal, sys
+from icgpt.cli import run
+from icgpt.client import ModelCanister
+
+write = ModelCanister.write
+
+def interrupted(self, file, offset, data):
+    answer = write(self, file, offset, data)
+    if file == "safetensors" and offset == 0:
+        os.kill(os.getpid(), signal.SIGINT)
+    return answer
+
+ModelCanister.write = interrupted
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_an_upload_in_chunks_that_is_interrupted(deployed: Cli, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", tiny_config(n_embd=64, n_positions=20_000))
+    command = ["upload", "model", str(folder)]
+    process = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *command],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+    )
+    assert process.returncode == FAILED
+    assert process.stderr.endswith("Error: interrupted\n")
+    assert "Upload again to go on" in process.stderr
+    done = deployed.json(*command)
+    assert done["resumed"] >= CHUNK_BYTES
+    assert done["resumed"] + done["sent"] == done["bytes"]
+    assert done["changed"]

@@ -62,8 +62,9 @@ pub(crate) struct Reading {
     /// many are done.
     part: usize,
     current: Option<Packed>,
-    /// Whether parts stay until they are whole.
-    whole: bool,
+    /// Where what is `ready` is taken after each piece: the largest quantised embedding that comes
+    /// as a whole all the same, in bytes.
+    most: Option<u64>,
     scanning: bool,
     row: usize,
     done: u64,
@@ -83,7 +84,7 @@ impl Reading {
             precision,
             part: 0,
             current: None,
-            whole: true,
+            most: None,
             scanning: false,
             row: 0,
             done: 0,
@@ -92,21 +93,17 @@ impl Reading {
         })
     }
 
-    /// For somebody who takes what is `ready` after each piece.
-    pub fn in_pieces(mut self) -> Self {
-        self.whole = false;
+    /// For somebody who takes what is `ready` after each piece. Quantised embeddings of more than
+    /// `most` bytes are read once for each pass of the kernel, so that they come in order too.
+    pub fn in_pieces(mut self, most: u64) -> Self {
+        self.most = Some(most);
         self
     }
 
-    /// Floats at the beginning of a part that is not whole yet: they come in the order in which
-    /// they are packed, and need not wait for the rest.
+    /// The beginning of a part that is not whole yet, where it comes in the order in which it is
+    /// packed, and need not wait for the rest.
     pub fn ready(&mut self) -> Option<Array> {
-        match &mut self.current {
-            Some(Packed::Floats(floats)) if !floats.is_empty() => {
-                Some(Array::Floats(std::mem::take(floats)))
-            }
-            _ => None,
-        }
+        self.current.as_mut()?.take()
     }
 
     /// Number of weights, counted as the checkpoint stores them.
@@ -130,7 +127,7 @@ impl Reading {
     pub fn piece(&mut self, source: &dyn Source) -> Result<Option<Vec<Array>>, LoadError> {
         let part = &self.parts[self.part];
         if self.current.is_none() {
-            let started = Packed::new(part, self.precision, self.whole);
+            let started = Packed::new(part, self.precision, self.most);
             let started = started.ok_or_else(|| LoadError::OutOfMemory {
                 tensor: part.name.clone(),
             })?;
@@ -159,7 +156,7 @@ impl Reading {
                     tensor: name.into(),
                 });
             }
-            if !self.scanning {
+            if !self.scanning && self.current.as_ref().is_some_and(Packed::is_first_pass) {
                 self.done += self.bytes.len() as u64;
             }
             row += rows;
@@ -179,6 +176,9 @@ impl Reading {
         }
         self.row = 0;
         if std::mem::take(&mut self.scanning) {
+            return Ok(None);
+        }
+        if self.current.as_mut().is_some_and(Packed::next_pass) {
             return Ok(None);
         }
         self.part += 1;

@@ -2,7 +2,7 @@
 //! for the kernels and appended to a sink.
 //!
 //! Work is cut into steps of about a megabyte, and only one matrix is in memory at a time; of f32
-//! weights only a piece of one.
+//! weights, and of large embeddings where that is wanted, only a piece of one.
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -102,7 +102,7 @@ impl Packer {
         checkpoint: &Checkpoint,
         precision: Precision,
     ) -> Result<Packer, LoadError> {
-        let reading = Reading::new(config, checkpoint, precision)?.in_pieces();
+        let reading = Reading::new(config, checkpoint, precision)?.in_pieces(u64::MAX);
         let format = Format::new(config, precision, reading.parameters());
         Ok(Packer {
             header: format.header(config),
@@ -114,6 +114,14 @@ impl Packer {
             begun: false,
             written: 0,
         })
+    }
+
+    /// Holds quantised embeddings of more than `most` bytes only a piece at a time, and reads them
+    /// more often for that: once for each pass of the kernel over the inputs.
+    #[must_use]
+    pub fn frugal(mut self, most: u64) -> Packer {
+        self.reading = self.reading.in_pieces(most);
+        self
     }
 
     /// Length of the packed file.

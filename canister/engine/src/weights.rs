@@ -182,17 +182,48 @@ pub(crate) enum Packed {
 }
 
 impl Packed {
-    /// An empty one; `None` when memory is short. Floats that are not kept until they are `whole`
-    /// get no room for all of them.
-    pub fn new(part: &Part, precision: Precision, whole: bool) -> Option<Self> {
-        let floats = |vectors: usize| Self::floats(if whole { vectors } else { 0 });
+    /// An empty one; `None` when memory is short. With room for all of it, unless it is taken in
+    /// pieces and would be more than `most` bytes.
+    pub fn new(part: &Part, precision: Precision, most: Option<u64>) -> Option<Self> {
+        let floats = |vectors: usize| Self::floats(if most.is_none() { vectors } else { 0 });
         let Some((n_in, n_out)) = part.matrix() else {
             return floats(part.rows * padded(part.columns) / 4);
         };
-        match precision {
-            Precision::F32 => floats(packed_len(n_in, n_out) as usize),
-            Precision::Int8 => Packing::new(n_in, n_out).map(Packed::Int8),
-            Precision::Int16 => Packing::new(n_in, n_out).map(Packed::Int16),
+        let large = most.is_some_and(|most| part.weights() * precision.bytes() > most);
+        match (precision, large && part.layout == Layout::Outputs) {
+            (Precision::F32, _) => floats(packed_len(n_in, n_out) as usize),
+            (Precision::Int8, false) => Packing::new(n_in, n_out).map(Packed::Int8),
+            (Precision::Int16, false) => Packing::new(n_in, n_out).map(Packed::Int16),
+            (Precision::Int8, true) => Some(Packed::Int8(Packing::by_passes(n_in, n_out))),
+            (Precision::Int16, true) => Some(Packed::Int16(Packing::by_passes(n_in, n_out))),
+        }
+    }
+
+    /// What is packed so far, where it does not change any more.
+    pub fn take(&mut self) -> Option<Array> {
+        let array = match self {
+            Packed::Floats(floats) => Array::Floats(std::mem::take(floats)),
+            Packed::Int8(packing) => Array::Int8(packing.take()?),
+            Packed::Int16(packing) => Array::Int16(packing.take()?),
+        };
+        (!array.bytes().is_empty()).then_some(array)
+    }
+
+    /// Whether all rows must be added once more.
+    pub fn next_pass(&mut self) -> bool {
+        match self {
+            Packed::Floats(_) => false,
+            Packed::Int8(packing) => packing.next_pass(),
+            Packed::Int16(packing) => packing.next_pass(),
+        }
+    }
+
+    /// Whether rows are added for the first time.
+    pub fn is_first_pass(&self) -> bool {
+        match self {
+            Packed::Floats(_) => true,
+            Packed::Int8(packing) => packing.is_first_pass(),
+            Packed::Int16(packing) => packing.is_first_pass(),
         }
     }
 

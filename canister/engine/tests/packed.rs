@@ -383,6 +383,24 @@ fn weights_of_noise_are_found() {
 }
 
 #[test]
+fn embeddings_in_pieces_make_the_same_file() {
+    for name in GOLDEN.iter().chain(&["gptj-half", "gptj-tied"]) {
+        for precision in PRECISIONS {
+            let (file, _) = pack(name, precision);
+            let bytes = golden_bytes(name);
+            let checkpoint = Checkpoint::parse(&bytes).unwrap();
+            for most in [0, 1_000] {
+                let packer = Packer::new(&golden_config(name), &checkpoint, precision).unwrap();
+                let (mut packer, mut frugal) = (packer.frugal(most), Vec::new());
+                while !packer.step(&bytes, &mut frugal, &mut || true).unwrap() {}
+                assert_eq!(packer.done(), packer.total());
+                assert!(file == frugal, "{name} in {precision}, {most}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_full_sink_and_an_early_end_are_told() {
     struct Full(usize);
     impl Sink for Full {

@@ -11,6 +11,10 @@ use crate::host::{HostFile, HostSink};
 /// Pieces of work in a step, of about a megabyte each.
 const PIECES: usize = 16;
 
+/// The largest embedding that is held as a whole, in bytes: reading one more often is nothing to a
+/// program with a disk, and memory stays small whatever the model.
+const MOST_HELD: u64 = 48 << 20;
+
 thread_local! {
     static PACKING: RefCell<Option<(Packer, HostFile)>> = const { RefCell::new(None) };
 }
@@ -30,6 +34,7 @@ pub extern "C" fn pack(len: u64, bits: u32) -> i32 {
         let file = HostFile { len };
         let config = Config::from_json(&taken())?;
         let packer = Packer::new(&config, &Checkpoint::parse(&file)?, precision(bits)?)?;
+        let packer = packer.frugal(MOST_HELD);
         answer.extend(packer.len().to_le_bytes());
         answer.extend(packer.total().to_le_bytes());
         PACKING.set(Some((packer, file)));
