@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pty
 import re
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 
 SECONDS = 60.0  # never waited for unless something is wrong
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x01\x02]")
+_CUT = re.compile(r"(\x1b(\[[0-9;?]*)?|\r)$")
 
 
 class Terminal:
@@ -22,6 +24,8 @@ class Terminal:
         self.process = process
         self._master = master
         self._shown = ""
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._cut = ""  # the start of an escape whose end has not been read yet
 
     def type(self, keys: str) -> None:
         os.write(self._master, keys.encode())
@@ -46,8 +50,11 @@ class Terminal:
             data = os.read(self._master, 65536)
         except OSError:  # how Linux says that the program has closed its side
             return False
-        text = _ESCAPES.sub("", data.decode("utf-8", "replace"))
-        self._shown += text.replace("\r\n", "\n")
+        text = self._cut + self._decode(data)
+        cut = _CUT.search(text)
+        self._cut = text[cut.start() :] if cut else ""
+        text = text[: len(text) - len(self._cut)]
+        self._shown += _ESCAPES.sub("", text).replace("\r\n", "\n")
         return bool(data)
 
 
