@@ -221,6 +221,12 @@ def stop(state_dir: Path | None = None) -> bool:
     return True
 
 
+def has_canisters(state_dir: Path | None = None) -> bool:
+    """Whether canisters or snapshots are kept there, which `reset` would remove."""
+    folder = state_dir or default_state_dir()
+    return any(any((folder / name).glob("*")) for name in ("canisters", "snapshots"))
+
+
 def reset(state_dir: Path | None = None) -> None:
     """End the network and remove everything that it kept: canisters, keys, history."""
     folder = state_dir or default_state_dir()

@@ -13,7 +13,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -185,9 +185,14 @@ def printable(text: str) -> str:
     return text.translate(_STEERING)
 
 
+def at_terminal(*streams: TextIO | None) -> bool:
+    """Whether all of these lead to a terminal; one that was closed does not."""
+    return all(stream is not None and stream.isatty() for stream in streams)
+
+
 def show(text: str, newline: bool = True) -> None:
     """Prints a text as the answer: as it is, but made harmless where a terminal reads it."""
-    to_people = sys.stdout is not None and sys.stdout.isatty()
+    to_people = at_terminal(sys.stdout)
     # Without `color`, click takes escape sequences out of what goes into a pipe.
     click.echo(printable(text) if to_people else text, nl=newline, color=True)
 
@@ -208,7 +213,7 @@ def say(text: str) -> None:
 
 def fitted(text: str) -> str:
     """A text for people, its lines broken between words where a terminal would break them."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not at_terminal(sys.stderr):
         return text
     width = shutil.get_terminal_size().columns
     lines = text.split("\n")
@@ -236,13 +241,23 @@ def aside(text: str, colour: str | None = None) -> None:
     click.echo(text, err=True)
 
 
+def can_ask() -> bool:
+    """Whether somebody sees a question and can answer it."""
+    return at_terminal(sys.stdin, sys.stderr)
+
+
 def confirm(question: str, yes: bool, as_json: bool, otherwise: IcgptError) -> None:
-    """Asks, unless `--yes` was given; raises `otherwise` when the answer is no."""
+    """Asks, unless `--yes` was given; raises `otherwise` when the answer is no.
+
+    Only a person at a terminal can be asked; anyone else must have said it before.
+    """
     if yes:
         return
     if as_json:
         raise click.UsageError("With --json nobody is asked: say --yes.")
-    if not click.confirm(question, err=True):
+    if not can_ask():
+        raise click.UsageError(f"Nobody is here to be asked: {question} Say --yes.")
+    if not click.confirm(printable(question), err=True):
         raise otherwise
 
 
@@ -292,7 +307,7 @@ def read_principal(text: str) -> bytes:
 
 def read_text(text: str | None) -> str:
     """A text argument; "-", or nothing while something is piped in, is stdin."""
-    if text is None and (sys.stdin is None or sys.stdin.isatty()):
+    if text is None and (sys.stdin is None or at_terminal(sys.stdin)):
         raise click.UsageError("Missing argument 'TEXT'; '-' reads it from stdin.")
     if text is not None and text != "-":
         try:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from icgpt.cli.common import answer, bytes_text, calling_options, count_text, opened_model, say
 from icgpt.cli.help import Command
+from icgpt.cli.sources import source_options
+
+if TYPE_CHECKING:
+    from icgpt.checkpoint import Checkpoint
 
 
 @click.command(
@@ -16,6 +21,7 @@ from icgpt.cli.help import Command
         "icgpt cost",
         "icgpt cost --tokens 50000 --answer 200 --prompt 50",
         "icgpt cost --shape gpt2-124m --precision int8",
+        "icgpt cost --upload ./gpt2 --precision int8",
     ],
 )
 @click.option(
@@ -47,19 +53,28 @@ from icgpt.cli.help import Command
     "--shape", metavar="NAME", help="A model that was measured, instead of the canister's."
 )
 @click.option(
+    "--upload",
+    "source",
+    metavar="SOURCE",
+    help="What the upload of a model takes instead, as `icgpt upload --dry-run` tells it.",
+)
+@click.option(
     "--precision",
     type=click.Choice(["int8", "int16", "f32"]),
-    default="int8",
-    show_default=True,
-    help="The shape's.",
+    help="The shape's, int8 when left out; or that of the upload.",
 )
+@click.option("--seed-flow", is_flag=True, help="With --upload: by the seed's own methods.")
+@source_options
 @calling_options
 def cost(
     tokens: int,
     length: int,
     prompt: int,
     shape: str | None,
-    precision: str,
+    source: str | None,
+    precision: str | None,
+    seed_flow: bool,
+    open_source: Callable[[str], Checkpoint],
     canister: str,
     network: str | None,
     identity: str | None,
@@ -68,11 +83,23 @@ def cost(
     """Say what it costs on mainnet.
 
     The canister's own model is measured by queries, which are free. Prices are those of a 13-node
-    subnet, a trillion cycles being one XDR. What an upload costs: icgpt upload --dry-run.
+    subnet, a trillion cycles being one XDR. With --upload nothing is sent: bytes, messages, cycles
+    and time of an upload are reckoned, for a canister that has nothing of it.
     """
+    if source is not None:
+        from icgpt.cli.estimates import introduce, tell_estimate
+
+        if shape:
+            raise click.UsageError("--upload has its own shape: leave --shape out.")
+        checkpoint = open_source(source)
+        introduce(checkpoint)
+        tell_estimate(as_json, checkpoint, precision, seed_flow)
+        return
+    if seed_flow:
+        raise click.UsageError("--seed-flow says how to --upload.")
     from icgpt.cost import CREATE_CYCLES, generation_cycles, storage_cycles, usd
 
-    found = _known(shape, precision) if shape else _measured(canister, network, identity)
+    found = _known(shape, precision or "int8") if shape else _measured(canister, network, identity)
     answers = -(-tokens // length)
     work = (
         length * found["instructions_per_token"] + prompt * found["instructions_per_prompt_token"]

@@ -11,6 +11,7 @@ from icgpt.cli.common import (
     answer,
     before_spending,
     canister_option,
+    confirm,
     identity_option,
     json_option,
     network_option,
@@ -23,6 +24,7 @@ from icgpt.cli.help import Command
 
 if TYPE_CHECKING:
     from icgpt import deploy as room
+    from icgpt.connect import Network
 
 
 @click.command(
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     examples=[
         "icgpt deploy",
         "icgpt deploy --network ic --identity me.pem --canister-id uc7oy-…-cai",
-        "icgpt deploy --mode reinstall",
+        "icgpt deploy --mode reinstall --yes",
         "icgpt deploy --replicas 3",
     ],
 )
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "install", "reinstall", "upgrade"]),
     default="auto",
     show_default=True,
-    help="reinstall drops the model that is in the canister.",
+    help="reinstall drops the model that is in the canister, and all else; asks first.",
 )
 @click.option(
     "--wasm", type=click.Path(path_type=Path), help="The module; the built one if left out."
@@ -94,6 +96,11 @@ def deploy(
 
         how = cast("room.Mode", mode)
         count = replicas or len(project.fleet(canister, target.name))
+        if how == "reinstall":
+            members = room.fleet_names(canister, 1 if given else max(count, 1))
+            ids = {one: given or project.lookup(one, target.name) for one in members}
+            full = [name for name, one in ids.items() if one and agent.module_hash(one)]
+            _before_dropping(full, target, yes, as_json)
         if given is None and count > 1:
             fleet = room.deploy_fleet(
                 agent, target, project, canister, count, module, how, say, agree
@@ -108,6 +115,16 @@ def deploy(
     if done.made_public:
         say("Public mode is on: anyone on this network may use it.")
     answer(as_json, _json(canister, done), to_text(done.canister_id))
+
+
+def _before_dropping(names: list[str], target: Network, yes: bool, as_json: bool) -> None:
+    """Asks before the code of canisters is installed anew, which empties them."""
+    from icgpt.errors import IcgptError
+
+    if names:
+        what = f"Drop the model, the jobs and the lists of users in {', '.join(names)}"
+        nothing = IcgptError("nothing was dropped", "`--mode upgrade` keeps what is there.")
+        confirm(f"{what}, on '{target.name}'?", yes, as_json, nothing)
 
 
 def _tell_fleet(as_json: bool, name: str, fleet: dict[str, room.Deployment]) -> None:

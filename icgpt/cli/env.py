@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from icgpt import __version__
-from icgpt.cli.common import answer, json_option
+from icgpt.cli.common import answer, at_terminal, json_option
 from icgpt.cli.help import Command
 from icgpt.errors import IcgptError
 
@@ -49,7 +49,7 @@ def env(as_json: bool) -> None:
         "state": _short(default_state_dir()),
         "network": _told(_network),
         "variables": sorted(name for name in os.environ if name.startswith("ICGPT_")),
-        "terminal": [one is not None and one.isatty() for one in (sys.stdin, sys.stdout)],
+        "terminal": [at_terminal(one) for one in (sys.stdin, sys.stdout)],
         "versions": {name: _version(name) for name in (*PACKAGES, *PACKAGES_MORE)},
     }
     lines = [f"{name:<12}{_word(one)}" for name, one in value.items() if name != "versions"]

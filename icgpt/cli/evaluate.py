@@ -12,6 +12,7 @@ import click
 
 from icgpt.cli.common import (
     answer,
+    at_terminal,
     before_spending,
     calling_options,
     opened,
@@ -123,7 +124,7 @@ def _read(path: Path) -> str:
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int, float], None]]:
     """How far it is: a line that changes on a terminal, a line at the start elsewhere."""
-    moving = sys.stderr is not None and sys.stderr.isatty()
+    moving = at_terminal(sys.stderr)
     told = False
 
     def show(done: int, total: int, nats: float) -> None:

@@ -16,6 +16,8 @@ from typing import Final
 
 import click
 
+from icgpt.cli.common import at_terminal
+
 PROMPT: Final = "> "
 MAX_LINE_BYTES: Final = 1 << 20
 HISTORY_LINES: Final = 1000
@@ -24,7 +26,7 @@ _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
 def interactive() -> bool:
     """Whether a person types and reads."""
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    return at_terminal(sys.stdin, sys.stdout)
 
 
 def read_line() -> str | None:

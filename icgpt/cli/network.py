@@ -50,11 +50,21 @@ def _folder(chosen: Path | None) -> Path:
     return chosen or room.default_state_dir()
 
 
+def _forget(folder: Path, yes: bool, as_json: bool) -> None:
+    """Removes all that a network has kept; asks, unless that was said."""
+    from icgpt import network as room
+    from icgpt.errors import IcgptError
+
+    question = f"Remove all canisters of the local network in {folder}?"
+    confirm(question, yes, as_json, IcgptError("nothing was removed", "Say y to remove them."))
+    room.reset(folder)
+
+
 @network.command(
     cls=Command,
     examples=[
         "icgpt network start",
-        "icgpt network start --port 8000 --clean",
+        "icgpt network start --port 8000 --clean --yes",
         "icgpt network start --foreground --state-dir ./network",
     ],
 )
@@ -70,12 +80,13 @@ def _folder(chosen: Path | None) -> Path:
     default=True,
     help="Return once it runs (the default), or stay until Ctrl-C.",
 )
-@click.option("--clean", is_flag=True, help="Forget all canisters of earlier runs first.")
+@click.option("--clean", is_flag=True, help="Forget all canisters of earlier runs first; asks.")
 @click.option(
     "--sync",
     is_flag=True,
     help="Wait for the disk at each message: slower, but a power failure loses nothing.",
 )
+@yes_option
 @json_option
 def start(
     port: int | None,
@@ -83,6 +94,7 @@ def start(
     background: bool,
     clean: bool,
     sync: bool,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Start the local network.
@@ -93,7 +105,7 @@ def start(
 
     folder = _folder(state_dir)
     if clean:
-        room.reset(folder)
+        _forget(folder, yes or not room.has_canisters(folder), as_json)
     running = room.status(folder)
     if running is not None:
         say("The local network is running already.")
@@ -143,13 +155,7 @@ def status(state_dir: Path | None, as_json: bool) -> None:
 @json_option
 def reset(state_dir: Path | None, yes: bool, as_json: bool) -> None:
     """Stop the local network and forget all its canisters."""
-    from icgpt import network as room
-    from icgpt.errors import IcgptError
-
-    folder = _folder(state_dir)
-    question = f"Remove all canisters of the local network in {folder}?"
-    confirm(question, yes, as_json, IcgptError("nothing was removed", "Say y to remove them."))
-    room.reset(folder)
+    _forget(_folder(state_dir), yes, as_json)
     say("The local network is empty.")
     if as_json:
         answer(as_json, {"running": False}, "")

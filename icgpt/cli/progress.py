@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from icgpt.cli.common import bytes_text, say
+from icgpt.cli.common import at_terminal, bytes_text, say
 from icgpt.upload import Step
 
 _WORDS = {"convert": "Converting", "upload": "Sending", "store": "Storing", "setup": "Setting up"}
@@ -15,7 +15,7 @@ _WORDS = {"convert": "Converting", "upload": "Sending", "store": "Storing", "set
 @contextmanager
 def shown() -> Iterator[Callable[[Step], None]]:
     """A function that shows steps while the context lasts."""
-    if sys.stderr.isatty():
+    if at_terminal(sys.stderr):
         with _bar() as show:
             yield show
     else:

@@ -11,7 +11,6 @@ from icgpt.cli.common import (
     answer,
     before_spending,
     bytes_text,
-    count_text,
     identity_option,
     json_option,
     network_option,
@@ -19,14 +18,13 @@ from icgpt.cli.common import (
     say,
     yes_option,
 )
+from icgpt.cli.estimates import introduce, tell_estimate
 from icgpt.cli.help import Command
 from icgpt.cli.sources import source_options
-from icgpt.cost import usd
 
 if TYPE_CHECKING:
     from icgpt.checkpoint import Checkpoint
     from icgpt.upload import Upload
-    from icgpt.upload_cost import Estimate
 
 
 @click.command(
@@ -90,15 +88,11 @@ def upload(
     from icgpt.cli import progress
     from icgpt.client import ModelCanister
     from icgpt.upload import upload as put
-    from icgpt.upload_cost import estimate
 
     checkpoint = open_source(source)
-    say(
-        f"{checkpoint.name}: {checkpoint.parameters:,} parameters, {bytes_text(checkpoint.length)}"
-        + ("" if "tokenizer" in checkpoint.files else ", no tokenizer")
-    )
+    introduce(checkpoint)
     if dry_run:
-        _tell(as_json, checkpoint, estimate(checkpoint, precision, seed_flow))
+        tell_estimate(as_json, checkpoint, precision, seed_flow)
         return
     done: dict[str, Upload] = {}
     try:
@@ -144,24 +138,3 @@ def _text(done: Upload) -> str:
         return "Nothing to do: the canister runs this model already."
     kept = f" ({bytes_text(done.resumed)} were there already)" if done.resumed else ""
     return f"The model is ready: {bytes_text(done.sent)} in {done.seconds:.1f} s{kept}."
-
-
-def _tell(as_json: bool, checkpoint: Checkpoint, found: Estimate) -> None:
-    value = {"source": checkpoint.name, "parameters": checkpoint.parameters, **found.to_json()}
-    kinds = ", ".join(f"{kind} {bytes_text(size)}" for kind, size in found.files.items())
-    lines = (
-        ("bytes", f"{bytes_text(found.bytes)}: {kinds}"),
-        ("weights", f"in {found.precision}"),
-        ("messages", f"{found.messages:,}"),
-        ("cycles", f"{count_text(found.cycles)}, {usd(found.cycles):.4f} USD on mainnet"),
-        (
-            "time",
-            f"about {_seconds(found.local_seconds)} on a local network, where cycles are free",
-        ),
-        ("", f"at least {_seconds(found.mainnet_seconds)} on mainnet"),
-    )
-    answer(as_json, value, "\n".join(f"{name:<10}{words}" for name, words in lines))
-
-
-def _seconds(count: float) -> str:
-    return f"{count:.0f} s" if count < 120 else f"{count / 60:.0f} min"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from model_kit import ROOT, tiny_config, write_model
 
-from icgpt.cli import run
+from icgpt.cli import common, run
 
 WASM = ROOT / "canister" / "build" / "model.wasm.gz"
 ALPHABET = "\n !',-.:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -26,6 +28,12 @@ def characters(folder: Path) -> Path:
     }
     (folder / "tokenizer.json").write_text(json.dumps(words))
     return folder
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Somebody at a terminal answers what is asked."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    monkeypatch.setattr(common, "can_ask", lambda: True)
 
 
 class Cli:

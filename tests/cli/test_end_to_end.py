@@ -196,7 +196,11 @@ def test_modes_of_deployment(deployed: Cli, tiny: Path) -> None:
     deployed("upload", "model", str(tiny))
     assert deployed.json("deploy", "--wasm", str(WASM), "--mode", "upgrade")["action"] == "upgrade"
     assert deployed.json("status")["model"]["setup"] == "ready"
-    assert not deployed.json("deploy", "--wasm", str(WASM), "--mode", "reinstall")["created"]
+    anew = ("deploy", "--wasm", str(WASM), "--mode", "reinstall")
+    deployed(*anew, code=2)
+    assert "Drop the model, the jobs and the lists of users in model, on 'local'?" in deployed.err
+    assert deployed.json("status")["model"]["setup"] == "ready"
+    assert not deployed.json(*anew, "--yes")["created"]
     assert deployed.json("status")["model"]["setup"] == "empty"
 
 

@@ -6,17 +6,16 @@ nothing else differs.
 
 from __future__ import annotations
 
-import io
-import sys
 from pathlib import Path
 
 import pytest
-from cli_kit import WASM, Cli, characters
+from cli_kit import WASM, Cli, characters, typed
 from model_kit import new_identity
 
 from icgpt import connect, deploy, trust
 from icgpt.agent import Agent
 from icgpt.certificate import MAINNET_ROOT_KEY
+from icgpt.cli import common
 from icgpt.connect import Network
 from icgpt.identity import Identity, from_file
 from icgpt.network import NetworkInfo
@@ -108,12 +107,15 @@ def test_nothing_is_spent_without_a_yes(
     local: NetworkInfo,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(said))
+    typed(monkeypatch, said)
     arguments = ["deploy", "--canister-id", to_text(canister), "--wasm", str(WASM)]
     arguments += ["--network", "ic", "--identity", str(pem)]
     ic(*arguments, code=1)
     assert "cycles (0.0" in ic.err
     ic(*arguments, "--json", code=2)
+    monkeypatch.setattr(common, "can_ask", lambda: False)
+    ic(*arguments, code=2)
+    assert "Nobody is here to be asked" in ic.err
     with Agent(local.url, local.root_key) as agent:
         assert agent.module_hash(canister) is None
 
@@ -123,7 +125,7 @@ def test_an_upload_asks_first(
 ) -> None:
     on_ic = ["--network", "ic", "--identity", str(pem)]
     ic("deploy", "--canister-id", to_text(canister), "--wasm", str(WASM), "--yes", *on_ic)
-    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    typed(monkeypatch, "n\n")
     ic("upload", "model", "shakespeare-char", *on_ic, code=1)
     assert "nothing was spent" in ic.err
     status = ic.json("status", *on_ic)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import wasmtime
-from cli_kit import ALPHABET, Cli, characters
+from cli_kit import ALPHABET, Cli, characters, typed
 from model_kit import target
 from terminal import terminal
 
@@ -132,6 +131,17 @@ def test_cost_of_what_was_measured(icgpt: Cli) -> None:
     assert "gpt2-124m" in icgpt.err
 
 
+def test_cost_of_an_upload(icgpt: Cli, tmp_path: Path) -> None:
+    source = str(characters(tmp_path / "characters"))
+    for more in ((), ("--precision", "int8"), ("--precision", "int8", "--seed-flow")):
+        told = icgpt.json("cost", "--upload", source, *more)
+        assert told == icgpt.json("upload", "model", source, "--dry-run", *more)
+        assert told["precision"] == (more[1] if more else "f32")
+    assert "USD on mainnet" in icgpt("cost", "--upload", source)
+    icgpt("cost", "--upload", source, "--shape", "gpt2-124m", code=2)
+    icgpt("cost", "--seed-flow", code=2)
+
+
 def test_on_mainnet_it_is_asked_first(
     ready: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,7 +152,7 @@ def test_on_mainnet_it_is_asked_first(
     short = ["-n", "4", "--prompt-tokens", "4", "--rounds", "1"]
     for words in (["bench", *short], ["eval", str(tmp_path / "text.txt")]):
         command = [*words, *who]
-        monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+        typed(monkeypatch, "n\n")
         ready(*command, code=1)
         assert "million cycles" in ready.err
         assert "nothing was spent" in ready.err

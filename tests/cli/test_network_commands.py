@@ -40,6 +40,12 @@ def test_a_chosen_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
         assert again["root_key"] == first["root_key"]
         clean = json.loads(run(capsys, "start", *chosen, "--clean", "--json")[1])
         assert clean["root_key"] != first["root_key"]
+        # With a canister there, somebody must have said so.
+        (folder / "canisters" / "7").mkdir(parents=True)
+        assert run(capsys, "start", *chosen, "--clean")[0] == 2
+        assert run(capsys, "status", *chosen)[0] == 0
+        assert (folder / "canisters" / "7").exists()
+        (folder / "canisters" / "7").rmdir()
         assert run(capsys, "reset", *chosen, "--yes")[0] == 0
         assert not (folder / "secret").exists()
     finally:

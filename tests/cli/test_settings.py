@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from cli_kit import typed
 
 from icgpt.cli import run, settings
 
@@ -184,7 +183,7 @@ def test_json_and_yes_are_for_the_call_alone(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ICGPT_NETWORK_RESET_YES", "1")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    typed(monkeypatch, "n\n")
     assert "nothing was removed" in told_plainly(capsys, "network", "reset")
     monkeypatch.setenv("ICGPT_ENV_JSON", "1")
     assert run(["env"]) == 0

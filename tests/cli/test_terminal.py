@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -10,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_kit import typed
 from fake_network import CANISTER, FakeNetwork
 
 from icgpt import candid
@@ -157,7 +157,7 @@ def test_a_reset_that_is_not_wanted(
     kept = tmp_path / "state" / "network.log"
     kept.parent.mkdir()
     kept.write_text("")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    typed(monkeypatch, "n\n")
     assert run(["network", "reset"]) == 1
     assert "nothing was removed" in capsys.readouterr().err
     assert kept.exists()
