@@ -73,6 +73,28 @@ class UploadError(IcgptError):
     kind = "upload"
 
 
+class FleetUploadError(UploadError):
+    """Some canisters of a fleet did not get a model; `failed` has why, by their names."""
+
+    kind = "fleet_upload"
+    usual_hint = (
+        "Upload again: those that have the model are left alone, the others go on where they were."
+    )
+
+    def __init__(self, done: list[str], failed: dict[str, IcgptError]) -> None:
+        whole = len(done) + len(failed)
+        super().__init__(
+            f"{len(failed)} of {whole} canisters did not get the model ({_reasons(failed)})"
+        )
+        self.done = done
+        self.failed = failed
+
+    def to_json(self) -> dict[str, Any]:
+        """Adds who has it, and the error of each that has not."""
+        failed = {name: error.to_json() for name, error in self.failed.items()}
+        return {**super().to_json(), "done": self.done, "failed": failed}
+
+
 class NetworkError(IcgptError):
     """Nobody answered, or not with what the protocol asks for."""
 
@@ -125,8 +147,7 @@ class NoCanisterLeftError(RefusedError):
     usual_hint = "See each with: icgpt status --canister NAME"
 
     def __init__(self, tried: list[tuple[str, IcgptError]]) -> None:
-        reasons = "; ".join(f"{name}: {error.message}" for name, error in tried)
-        super().__init__(f"no canister of the fleet takes the call ({reasons})")
+        super().__init__(f"no canister of the fleet takes the call ({_reasons(dict(tried))})")
         self.tried = tried
 
     def to_json(self) -> dict[str, Any]:
@@ -174,6 +195,11 @@ class VerificationError(IcgptError):
         "The answer was not used. Try again; when that doesn't help, someone may be answering in "
         "the network's place."
     )
+
+
+def _reasons(errors: dict[str, IcgptError]) -> str:
+    """What each canister has said, in one line."""
+    return "; ".join(f"{name}: {error.message.rstrip('.')}" for name, error in errors.items())
 
 
 def quoted(value: object) -> str:

@@ -56,7 +56,13 @@ def outgoing(kind: str, path: Path) -> Outgoing:
     return Outgoing(kind, path, place, digest.digest(), beginnings)
 
 
-def send(model: ModelCanister, file: Outgoing, arrived: OnBytes, resumed: OnBytes) -> None:
+def send(
+    model: ModelCanister,
+    file: Outgoing,
+    arrived: OnBytes,
+    resumed: OnBytes,
+    at_once: int = AT_ONCE,
+) -> None:
     """Brings a file into the canister, as far as it isn't there, and completes it.
 
     Args:
@@ -64,6 +70,7 @@ def send(model: ModelCanister, file: Outgoing, arrived: OnBytes, resumed: OnByte
         file: the file.
         arrived: told of each chunk that has arrived.
         resumed: told what was there before.
+        at_once: how many chunks may be on their way.
     """
     state = model.begin(file.kind, file.length, file.sha256)
     resumed(state.arrived)
@@ -71,7 +78,7 @@ def send(model: ModelCanister, file: Outgoing, arrived: OnBytes, resumed: OnByte
         return
 
     try:
-        _send_chunks(model, file, state.missing, arrived)
+        _send_chunks(model, file, state.missing, arrived, at_once)
         _check(file, model.commit(file.kind, file.sha256))
     except UploadError:
         # Which of its bytes are wrong can't be told, so the next run had better begin anew.
@@ -83,13 +90,17 @@ def send(model: ModelCanister, file: Outgoing, arrived: OnBytes, resumed: OnByte
 
 
 def _send_chunks(
-    model: ModelCanister, file: Outgoing, missing: list[tuple[int, int]], arrived: OnBytes
+    model: ModelCanister,
+    file: Outgoing,
+    missing: list[tuple[int, int]],
+    arrived: OnBytes,
+    at_once: int,
 ) -> None:
     def write(offset: int, data: bytes) -> int:
         _check(file, model.write(file.kind, offset, data))
         return len(data)
 
-    window = _Window(AT_ONCE, arrived)
+    window = _Window(at_once, arrived)
     try:
         with file.path.open("rb") as source:
             for start, end in _chunks(missing):

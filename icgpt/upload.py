@@ -17,7 +17,7 @@ from icgpt.checkpoint import Checkpoint
 from icgpt.client import ModelCanister
 from icgpt.errors import NetworkError, RefusedError, UploadError
 from icgpt.results import FILES, FileInfo, ModelInfo
-from icgpt.sending import Outgoing, outgoing, send
+from icgpt.sending import AT_ONCE, Outgoing, outgoing, send
 from icgpt.upload_cost import estimate, is_converted
 
 _SETUP_LOOK_SECONDS: Final = 0.5
@@ -54,6 +54,80 @@ class Upload:
 OnStep: TypeAlias = Callable[[Step], None]
 
 
+class Source:
+    """What is sent: hashed once, and converted once, however many canisters get it.
+
+    Args:
+        checkpoint: the model.
+        precision: "f32", "int8" or "int16"; as config.json says when left out, and where that is
+            silent the checkpoint is sent as it is, and held in f32.
+        seed_flow: it is sent by the seed's own methods, so the canister converts.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, precision: str | None = None, seed_flow: bool = False
+    ) -> None:
+        self.began = time.monotonic()
+        self.checkpoint = checkpoint
+        self.precision = precision
+        self.seed_flow = seed_flow
+        self.wanted = precision or checkpoint.config.precision or "f32"
+        self.files = {kind: outgoing(kind, file.path) for kind, file in checkpoint.files.items()}
+        self.hashes = {kind: file.sha256 for kind, file in self.files.items()}
+        self._packed: Outgoing | None = None
+
+    def cycles(self) -> int:
+        """What it costs a canister at most."""
+        return estimate(self.checkpoint, self.precision, self.seed_flow).cycles
+
+    def is_live(self, info: ModelInfo) -> bool:
+        """Whether a canister runs this very model, in this precision."""
+        if _is_live(info, self.hashes, self.wanted):
+            return True
+        return self._packed is not None and _is_live(info, self.known(), self.wanted)
+
+    def is_there(self, info: ModelInfo) -> bool:
+        """Whether a canister has these files, in whatever precision it runs them."""
+        return _is_live(info, self.hashes)
+
+    def convert(self, report: OnStep) -> None:
+        """Converts the weights, unless that was done or they are sent as they are."""
+        if self._packed is not None or self.seed_flow:
+            return
+        if not is_converted(self.checkpoint, self.precision):
+            return
+        from icgpt.conversion import converted
+
+        def tell(done: int, total: int) -> None:
+            report(Step("convert", done, total))
+
+        self._packed = converted(self.checkpoint, self.hashes, self.wanted, tell)
+        del self.files["safetensors"]
+        self.files["packed"] = self._packed
+
+    def known(self) -> dict[str, bytes]:
+        """The SHA-256 of the files, and of the packed one if there is one."""
+        layout = self.layout
+        return self.hashes if layout is None else {**self.hashes, "packed": layout}
+
+    @property
+    def layout(self) -> bytes | None:
+        """SHA-256 of the packed file, once there is one."""
+        return None if self._packed is None else self._packed.sha256
+
+    def nothing_done(self) -> Upload:
+        """What is told of a canister that has it."""
+        return Upload(0, 0, self.seconds(), self.hashes, False, self.length(), self.layout)
+
+    def length(self) -> int:
+        """Bytes of all that is sent."""
+        return sum(file.length for file in self.files.values())
+
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return time.monotonic() - self.began
+
+
 def upload(
     model: ModelCanister,
     checkpoint: Checkpoint,
@@ -77,51 +151,64 @@ def upload(
         seed_flow: by the seed's own methods, which append; then the canister converts.
         agree: told how many cycles it takes at most, before anything is sent; raises to prevent it.
     """
-    began = time.monotonic()
     report = on_step or (lambda step: None)
-    files = {kind: outgoing(kind, file.path) for kind, file in checkpoint.files.items()}
-    hashes = {kind: file.sha256 for kind, file in files.items()}
-    wanted = precision or checkpoint.config.precision or "f32"
-    done = _Done(report)
+    source = Source(checkpoint, precision, seed_flow)
     info = model.info()
-
-    def nothing_done() -> Upload:
-        total = sum(file.length for file in files.values())
-        return Upload(0, 0, time.monotonic() - began, hashes, False, total, layout)
-
-    layout: bytes | None = None
-    if not force and _is_live(info, hashes, wanted):
-        return nothing_done()
+    if not force and source.is_live(info):
+        return source.nothing_done()
     if agree is not None:
-        agree(estimate(checkpoint, precision, seed_flow).cycles)
-    there = _is_live(info, hashes) and not force
-    if not there and not seed_flow and is_converted(checkpoint, precision):
-        packed = _convert(checkpoint, hashes, wanted, report)
-        layout = packed.sha256
-        del files["safetensors"]
-        files = {**files, "packed": packed}
-        if not force and _is_live(info, {**hashes, "packed": layout}, wanted):
-            return nothing_done()
+        agree(source.cycles())
+    if force or not source.is_there(info):
+        source.convert(report)
+    return put(model, source, info, report, force)
+
+
+def put(
+    model: ModelCanister,
+    source: Source,
+    info: ModelInfo,
+    report: OnStep,
+    force: bool = False,
+    at_once: int = AT_ONCE,
+) -> Upload:
+    """Brings a canister to run a source, which was converted where it is to be.
+
+    Args:
+        model: the canister.
+        source: what is sent; several threads may put the same one.
+        info: what the canister has said of itself.
+        report: told of progress.
+        force: also when the canister runs this very model.
+        at_once: how many chunks may be on their way.
+    """
+    if not force and source.is_live(info):
+        return source.nothing_done()
+    there = source.is_there(info) and not force
+    done = _Done(report)
     left_behind = {kind for kind, state in model.files().items() if state.staged is not None}
-    for kind in left_behind - (set() if there else files.keys()):
+    for kind in left_behind - (set() if there else source.files.keys()):
         # Of another upload; it must not become part of this model.
         model.discard(kind)
     if not there:
-        done.total = sum(file.length for file in files.values())
-        (_append if seed_flow else _send)(model, list(files.values()), done)
-    chosen = None if layout else precision
+        done.total = source.length()
+        files = list(source.files.values())
+        if source.seed_flow:
+            _append(model, files, done)
+        else:
+            _send(model, files, done, at_once)
+    layout = None if there else source.layout
+    chosen = None if layout else source.precision
     if info.next_precision != chosen:
         model.set_precision(chosen)
-    _set_up(model, done.total or checkpoint.length, hashes, report)
-    known = hashes if layout is None else {**hashes, "packed": layout}
-    if not _is_live(model.info(), known, wanted):
+    total = done.total or source.checkpoint.length
+    _set_up(model, total, source.hashes, report)
+    known = source.hashes if layout is None else source.known()
+    if not _is_live(model.info(), known, source.wanted):
         raise UploadError(
             "the canister runs another model than the one that was sent",
             "Someone else may have uploaded at the same time. Upload again.",
         )
-    seconds = time.monotonic() - began
-    total = done.total or checkpoint.length
-    return Upload(done.sent, done.resumed, seconds, hashes, True, total, layout)
+    return Upload(done.sent, done.resumed, source.seconds(), source.hashes, True, total, layout)
 
 
 def _is_live(info: ModelInfo, hashes: dict[str, bytes], precision: str | None = None) -> bool:
@@ -133,17 +220,6 @@ def _is_live(info: ModelInfo, hashes: dict[str, bytes], precision: str | None = 
         same = all(info.source_sha256[kind] == hashes.get(kind) for kind in FILES)
     same = same and precision in (None, info.precision)
     return info.ready and same and info.tokenizer == ("tokenizer" in hashes)
-
-
-def _convert(
-    checkpoint: Checkpoint, hashes: dict[str, bytes], precision: str, report: OnStep
-) -> Outgoing:
-    from icgpt.conversion import converted
-
-    def tell(done: int, total: int) -> None:
-        report(Step("convert", done, total))
-
-    return converted(checkpoint, hashes, precision, tell)
 
 
 class _Done:
@@ -167,14 +243,14 @@ class _Done:
         self.tell()
 
 
-def _send(model: ModelCanister, files: list[Outgoing], done: _Done) -> None:
+def _send(model: ModelCanister, files: list[Outgoing], done: _Done, at_once: int) -> None:
     states = model.files()
     for file in files:
         state = states[file.kind]
         if state.stored and state.staged == FileInfo(file.length, file.sha256):
             done.found(file.length)
         else:
-            send(model, file, done.arrived, done.found)
+            send(model, file, done.arrived, done.found, at_once)
 
 
 def _append(model: ModelCanister, files: list[Outgoing], done: _Done) -> None:

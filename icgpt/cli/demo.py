@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -57,7 +58,7 @@ def demo(keep: bool, max_new_tokens: int, as_json: bool) -> None:
             canister = to_text(model.id)
             say(f"2/4 canister  {canister}")
             with progress.shown() as steps:
-                put = room.with_model(model, parts.checkpoint, steps)
+                put = room.with_model(model, parts.checkpoint, partial(steps, ""))
             ready = f"ready in {put.seconds:.1f} s" if put.changed else "there already"
             size = bytes_text(parts.checkpoint.length)
             say(f"3/4 model     {parts.checkpoint.name}, {size}, {ready}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from icgpt.cli.common import at_terminal, bytes_text, say
@@ -13,30 +13,34 @@ _WORDS = {"convert": "Converting", "upload": "Sending", "store": "Storing", "set
 
 
 @contextmanager
-def shown() -> Iterator[Callable[[Step], None]]:
-    """A function that shows steps while the context lasts."""
+def shown(names: Sequence[str] = ()) -> Iterator[Callable[[str, Step], None]]:
+    """A function that shows steps while the context lasts.
+
+    Args:
+        names: the canisters, where it is to be told which of them a step is of.
+    """
     if at_terminal(sys.stderr):
-        with _bar() as show:
+        with _bar(names) as show:
             yield show
     else:
-        yield _lines()
+        yield _lines(names)
 
 
-def _lines() -> Callable[[Step], None]:
-    told: set[str] = set()
+def _lines(names: Sequence[str]) -> Callable[[str, Step], None]:
+    told: set[tuple[str, str]] = set()
 
-    def show(step: Step) -> None:
-        if step.name not in told:
-            told.add(step.name)
+    def show(name: str, step: Step) -> None:
+        if (name, step.name) not in told:
+            told.add((name, step.name))
             size = f" {bytes_text(step.total - step.done)}" if step.name == "upload" else ""
             kept = f" ({bytes_text(step.resumed)} are there already)" if step.resumed else ""
-            say(f"{_WORDS[step.name]}{size}{kept}")
+            say(f"{f'{name}: ' if name in names else ''}{_WORDS[step.name]}{size}{kept}")
 
     return show
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[Step], None]]:
+def _bar(names: Sequence[str]) -> Iterator[Callable[[str, Step], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
     from rich.table import Column
@@ -60,22 +64,28 @@ def _bar() -> Iterator[Callable[[Step], None]]:
         BarColumn(bar_width=24),
         Amount(table_column=Column(no_wrap=True)),
     )
-    tasks: dict[str, TaskID] = {}
+    rows: dict[str, tuple[TaskID, str]] = {}
     progress = Progress(*columns, console=Console(stderr=True))
+    width = max(map(len, names), default=0)
 
-    def show(step: Step) -> None:
+    def show(name: str, step: Step) -> None:
         if step.name == "store":
             return
         timed = step.name == "setup"
-        if step.name not in tasks:
-            progress.start()  # not before there is something to show: until then one may be asked
+        # Of several canisters each has a row for all of its steps; of one, each step has its own.
+        row = name if name in names else step.name
+        words = f"{name:<{width}}  {_WORDS[step.name]}" if name in names else _WORDS[step.name]
+        progress.start()  # not before there is something to show: until then one may be asked
+        task, at = rows.get(row) or (progress.add_task("", timed=False), "")
+        if at != step.name:
+            rows[row] = task, step.name
             # What an earlier run has sent says nothing about this run's speed.
-            tasks[step.name] = progress.add_task(
-                _WORDS[step.name], total=step.total, completed=step.resumed, timed=timed
+            progress.reset(
+                task, total=step.total, completed=step.resumed, description=words, timed=timed
             )
         # A set-up that has not told how far it is gets a bar that merely moves.
         total = None if timed and not step.done else step.total
-        progress.update(tasks[step.name], completed=step.done, total=total)
+        progress.update(task, completed=step.done, total=total)
 
     try:
         yield show

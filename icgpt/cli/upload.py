@@ -82,32 +82,30 @@ def upload(
     ids alone, tokenizer.json; a .safetensors file; a .pth or .pt file with a state dict, nanoGPT's
     too; a model's id on the Hugging Face hub (owner/name); or the name of a built-in model
     (shakespeare-char). It is checked before anything is sent. An upload that broke off is gone on
-    with when it is run again. All canisters of a fleet get it, one after the other; one of them
-    alone is named by its id. On mainnet, what it costs is said first, and asked.
+    with when it is run again. All canisters of a fleet get it at the same time; one of them alone
+    is named by its id. On mainnet, what it costs is said first, and asked.
     """
     from icgpt.cli import progress
     from icgpt.client import ModelCanister
-    from icgpt.upload import upload as put
+    from icgpt.fleet_upload import upload_fleet
 
     checkpoint = open_source(source)
     introduce(checkpoint)
     if dry_run:
         tell_estimate(as_json, checkpoint, precision, seed_flow)
         return
-    done: dict[str, Upload] = {}
     try:
         with opened(network, identity) as (agent, target, project):
-
-            def agree(cycles: int) -> None:
-                before_spending(target, "The upload", cycles, yes, as_json)
-
             fleet = project.fleet(canister, target.name)
-            for name, id_ in fleet.items() or [(canister, project.resolve(canister, target.name))]:
-                if fleet:
-                    say(f"To {name}:")
-                model = ModelCanister(agent, id_)
-                with progress.shown() as show:
-                    done[name] = put(model, checkpoint, show, force, precision, seed_flow, agree)
+            ids = fleet or {canister: project.resolve(canister, target.name)}
+            models = {name: ModelCanister(agent, id_) for name, id_ in ids.items()}
+
+            def agree(count: int, cycles: int) -> None:
+                what = "The upload" + (f", to each of {count} canisters," if count > 1 else "")
+                before_spending(target, what, cycles, yes, as_json)
+
+            with progress.shown(list(fleet)) as show:
+                done = upload_fleet(models, checkpoint, show, force, precision, seed_flow, agree)
     except KeyboardInterrupt:
         say("What was sent is kept. Upload again to go on with it.")
         raise

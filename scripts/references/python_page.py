@@ -56,6 +56,7 @@ SECTIONS: dict[str, dict[str, list[str]]] = {
     "Models and canisters": {
         "icgpt.checkpoint": ["open_checkpoint", "Checkpoint"],
         "icgpt.upload": ["upload", "Upload"],
+        "icgpt.fleet_upload": ["upload_fleet"],
         "icgpt.deploy": ["deploy", "Deployment", "new_canister", "find_wasm", "read_wasm"],
         "icgpt.project": ["find", "Project"],
     },

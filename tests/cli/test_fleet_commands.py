@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from cli_kit import WASM, Cli, characters
+from cli_kit import ALPHABET, WASM, Cli, characters
+from model_kit import tiny_config, write_model
 
 from icgpt import candid, fleet_members
 from icgpt.candid import PRINCIPAL, Record
@@ -27,9 +28,17 @@ def fleet(icgpt: Cli, tmp_path: Path) -> Cli:
 
 
 def stop(name: str) -> None:
+    manage("stop_canister", name)
+
+
+def start(name: str) -> None:
+    manage("start_canister", name)
+
+
+def manage(method: str, name: str) -> None:
     with ModelCanister.connect(name) as model:
         arg = candid.encode([Record({"canister_id": PRINCIPAL})], [{"canister_id": model.id}])
-        model.agent.update(MANAGEMENT, "stop_canister", arg, model.id)
+        model.agent.update(MANAGEMENT, method, arg, model.id)
 
 
 def test_deploying_again_changes_nothing(icgpt: Cli) -> None:
@@ -110,3 +119,29 @@ def test_python_finds_the_fleet_by_its_name(fleet: Cli) -> None:
     assert ids == {fleet.json("status", "-c", f"model{n}")["canister_id"] for n in ("", "-2", "-3")}
     with Fleet.connect("model-2") as alone:
         assert len(alone.members.all) == 1
+
+
+def test_one_that_fails_loses_the_others_nothing(fleet: Cli, tmp_path: Path) -> None:
+    before = fleet.json("status")["model"]["layout_sha256"]
+    config = tiny_config(n_embd=16, vocab_size=len(ALPHABET))
+    other = str(write_model(tmp_path / "other", config))
+    stop("model-2")
+    error = fleet.json("upload", "model", other, code=1)["error"]
+    assert error["kind"] == "fleet_upload"
+    assert error["done"] == ["model", "model-3"]
+    assert list(error["failed"]) == ["model-2"]
+    assert error["failed"]["model-2"]["kind"] == "rejected"
+    assert "1 of 3 canisters did not get the model (model-2: " in error["message"]
+    said = fleet.err
+    for name in error["done"]:
+        assert f"{name}: Sending" in said
+        assert f"{name}: Setting up" in said
+        assert fleet.json("status", "-c", name)["model"]["layout_sha256"] != before
+    start("model-2")
+    done = fleet.json("upload", "model", other)["replicas"]
+    assert {name: one["changed"] for name, one in done.items()} == {
+        "model": False, "model-2": True, "model-3": False
+    }  # fmt: skip
+    # Where all fail alike, one reason is enough.
+    fleet("upload", "model", str(tmp_path / "characters"), "--identity", "anonymous", code=4)
+    assert "of 3 canisters" not in fleet.err
