@@ -6,6 +6,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -28,6 +29,8 @@ GPT2 = re.compile("France|10919|15496")
 UPLOAD = "icgpt upload model shakespeare-char"
 # They end with Ctrl-C alone.
 WAITING = ("icgpt logs --follow", "--foreground")
+# These print where they serve, and end with Ctrl-C alone; they need Gradio.
+SERVING = ("icgpt ui",)
 # These change what the others need, so they are run last, in this order.
 LATE = (
     *("icgpt upload", "icgpt deploy", "icgpt demo", "icgpt network status"),
@@ -83,13 +86,30 @@ def test_examples_of_help(tmp_path: Path) -> None:
         last = max(place for place, line in enumerate(lines) if GPT2.search(line))
         lines[: last + 1] = ["icgpt upload model ./gpt2", *lines[: last + 1], UPLOAD]
         for line in lines:
-            waits = any(word in line for word in WAITING)
             typed = line.replace("8000", port)
-            done = project.bash(f"timeout -s INT 5 {typed} || true" if waits else typed)
+            if any(word in line for word in WAITING):
+                typed = f"timeout -s INT 5 {typed} || true"
+            if line.startswith(SERVING):
+                if find_spec("gradio") is None:
+                    continue
+                typed = UNTIL_SERVED.format(line=typed)
+            done = project.bash(typed)
             assert done.returncode == 0, f"{line}\n{done.stdout}"
             assert "Traceback" not in done.stdout, line
     finally:
         project.close()
+
+
+# Job control, so that Ctrl-C reaches what runs in the background.
+UNTIL_SERVED = """
+set -m
+rm -f address
+{line} >address & job=$!
+until [ -s address ] || ! kill -0 $job 2>/dev/null; do sleep 0.1; done
+kill -INT $job
+wait $job
+grep -q http://127.0.0.1: address
+"""
 
 
 def _free_port() -> str:

@@ -1,0 +1,57 @@
+"""A model in a canister: its jobs, read as they are written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from icgpt.client import ModelCanister
+from icgpt.errors import IcgptError
+from icgpt.ui.writers import Progress, check_known
+
+
+class CanisterWriter:
+    """Writes by a canister's jobs.
+
+    Args:
+        model: the canister; it must be ready, with a tokenizer.
+        name: how people call it.
+        network: the network's name, for the line about it.
+    """
+
+    def __init__(self, model: ModelCanister, name: str, network: str) -> None:
+        info = model.info()
+        shape = info.architecture
+        if not info.ready or shape is None:
+            raise IcgptError(
+                f"the canister '{name}' has no model yet", f"Put one in: icgpt upload {name} MODEL"
+            )
+        if not info.tokenizer:
+            raise IcgptError(
+                f"the model in '{name}' has no tokenizer, and texts need one",
+                "Upload the model again with its tokenizer.json.",
+            )
+        self._model = model
+        self.name = name
+        self.about = (
+            f"{shape.parameters / 1e6:,.1f} million parameters in {info.precision}, "
+            f"context {shape.n_ctx:,}, in a canister on '{network}'"
+        )
+
+    def write(self, text: str, **options: Any) -> Iterator[Progress]:
+        """Goes on from a text; options as in docs/options.md."""
+        check_known(text, self._model.decode(self._model.tokenize(text).token_ids))
+        stream = self._model.stream(text, **options)
+        try:
+            for _ in stream:
+                done = stream.completion
+                yield Progress(done.text or "", len(done.token_ids), done.finish)
+        finally:
+            if stream.completion.finish is None:
+                with contextlib.suppress(IcgptError):  # it may have ended by itself
+                    stream.cancel()
+
+    def close(self) -> None:
+        """End the connections."""
+        self._model.close()
