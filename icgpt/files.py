@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o644, *, sync: bool = True) -> None:
@@ -12,11 +15,18 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o644, *, sync: boo
 
     `sync` waits for the disk, so that the same holds for a power failure.
     """
+    with replacing(path, mode, sync=sync) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o644, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """The same for what is written piece by piece: `path` is replaced when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             if sync:
                 os.fsync(file.fileno())

@@ -92,6 +92,11 @@ def _tokenizer(folder: Path, vocab_size: int) -> bytes | None:
     found = tokenizer_beside(folder, vocab_size)
     if found is not None or vocab_size < BPE_TOKENS:
         return found
+    return published_tokenizer(vocab_size)
+
+
+def published_tokenizer(vocab_size: int) -> bytes:
+    """GPT-2's tokenizer.json for a vocabulary of this size, from a package or the hub."""
     known = gpt2_tokenizer(vocab_size)
     if known is None:
         fetched = hub.fetch_file(MODEL_SHAPES["gpt2"].hub_id, FILE_NAMES["tokenizer"])

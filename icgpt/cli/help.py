@@ -21,6 +21,14 @@ def _write(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
             formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
 
+class GroupedOption(click.Option):
+    """An option that `--help` lists under a title of its own."""
+
+    def __init__(self, *arguments: Any, group: str, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.group = group
+
+
 class Command(click.Command):
     """A command with examples."""
 
@@ -40,13 +48,15 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The command's own options first, those that all commands share after them."""
-        own: list[tuple[str, str]] = []
-        shared: list[tuple[str, str]] = []
+        own, shared = "Options", "Where, and how it is told"
+        sections: dict[str, list[tuple[str, str]]] = {own: []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                (shared if parameter.name in SHARED else own).append(record)
-        for title, records in (("Options", own), ("Where, and how it is told", shared)):
+                title = shared if parameter.name in SHARED else getattr(parameter, "group", own)
+                sections.setdefault(title, []).append(record)
+        sections[shared] = sections.pop(shared, [])  # last
+        for title, records in sections.items():
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from icgpt.train.data import SHAKESPEARE_SHA256, Corpus
+from icgpt.train.corpus import Corpus
 from icgpt.train.presets import Settings
 
 if TYPE_CHECKING:
@@ -19,21 +20,21 @@ pipeline_tag: text-generation
 ---
 # {name}
 
-A character-level GPT-2 of {parameters:,} parameters, trained on {text}. It continues text,
-one character after the other, over a vocabulary of {vocab_size} characters.
+A GPT-2 of {parameters:,} parameters, trained on {text}. It continues text, one {unit} after
+the other, over a vocabulary of {vocab_size:,} {unit}s.
 
 | what | figure |
 |---|---|
-| validation loss, nats per character | {validation_loss:.4f} |
-| training loss, the same way | {train_loss:.4f} |
+{losses}
 | text | {characters:,} characters, SHA-256 `{sha256}` |
-| split | first {train:,} characters train, last {validation:,} validate |
+| split | {split} |
+| {unit}s | {train:,} train, {validation:,} validate, {test:,} test |
 | steps | {iterations:,}, best at {best_iteration:,} |
-| time | {minutes:.0f} minutes on {threads} CPU threads |
+| time | {minutes:.0f} minutes on {device} |
 
 Losses are those of the float16 weights in this folder, in contiguous windows of {n_ctx}
-characters, every character of the validation part but the first predicted once (for the
-training loss: as many characters from the start of the text).
+{unit}s, every {unit} of a part but the first predicted once (for the training loss: as many
+{unit}s from the start of the text as the validation part has).
 
 ## Make it again
 
@@ -51,11 +52,11 @@ icgpt generate "ROMEO:" -n 100 -t 0.8
 ```
 
 `model.safetensors` and `config.json` load in transformers' `GPT2LMHeadModel`, `tokenizer.json`
-in `tokenizers`. The context slides: when {n_ctx} characters are full, the oldest quarter goes.
+in `tokenizers`. The context slides: when {n_ctx} {unit}s are full, the oldest quarter goes.
 
 ## Sample
 
-Temperature 0.8, after a single {first!r}:
+Temperature 0.8, after a new line:
 
 ```text
 {sample}
@@ -63,33 +64,45 @@ Temperature 0.8, after a single {first!r}:
 """
 
 
-def describe(corpus: Corpus) -> str:
-    """What the text is, as far as it is known."""
-    known = corpus.sha256 == SHAKESPEARE_SHA256
-    return "tiny Shakespeare" if known else "a text of the user's own"
-
-
 def card(name: str, command: str, corpus: Corpus, s: Settings, result: Result) -> str:
     """The text of the card."""
     settings = ", ".join(f"{field.name} {getattr(s, field.name)}" for field in fields(s))
+    text, unit = corpus.text, corpus.vocabulary.unit
     return _TEMPLATE.format(
         name=name,
-        text=describe(corpus),
-        vocab_size=len(corpus.alphabet),
-        characters=len(corpus.train) + len(corpus.validation),
-        sha256=corpus.sha256,
+        text=text.name,
+        unit=unit,
+        vocab_size=corpus.vocabulary.size,
+        losses="\n".join(_losses(corpus, result)),
+        characters=len(text.train) + len(text.validation) + len(text.test),
+        sha256=text.sha256,
+        split=text.split,
         train=len(corpus.train),
         validation=len(corpus.validation),
+        test=len(corpus.test),
         parameters=result.parameters,
-        validation_loss=result.validation_loss,
-        train_loss=result.train_loss,
         iterations=result.iterations,
         best_iteration=result.best_iteration,
         minutes=result.seconds / 60,
-        threads=result.threads,
+        device=result.device,
         n_ctx=s.n_ctx,
         command=command,
         settings=f"Settings: {settings}.",
-        first=corpus.alphabet[0],
         sample=result.sample.strip("\n"),
     )
+
+
+def _losses(corpus: Corpus, result: Result) -> Iterator[str]:
+    """Rows of the table, for each part that there is."""
+    unit = corpus.vocabulary.unit
+    for part, loss in (
+        ("validation", result.validation_loss),
+        ("test", result.test_loss),
+        ("train", result.train_loss),
+    ):
+        if loss is None:
+            continue
+        name = "training" if part == "train" else part
+        yield f"| {name} loss, nats per {unit} | {loss:.4f} |"
+        if unit != "character" and part != "train":
+            yield f"| the same per character | {loss * corpus.per_character(part):.4f} |"

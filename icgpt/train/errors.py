@@ -11,6 +11,18 @@ class DataError(IcgptError):
     kind = "data"
 
 
+class VocabularyError(IcgptError):
+    """A text has characters that the model has no token for, or a vocabulary can't be made."""
+
+    kind = "vocabulary"
+
+
+class ResumeError(IcgptError):
+    """A run can't be gone on with: its state is damaged, or of other settings or another text."""
+
+    kind = "resume"
+
+
 class OutputError(IcgptError):
     """The output folder cannot be written, or holds a model already."""
 

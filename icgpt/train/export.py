@@ -1,29 +1,31 @@
-"""Write a trained model as the folder that `icgpt upload`, transformers and tokenizers read.
+"""The folder that a run leaves, as `icgpt upload`, transformers and tokenizers read it.
 
 model.safetensors holds float16: half the bytes of float32, at a cost of about 0.00001 in the
-loss of the model in the box. Whatever reads it computes in float32 again.
+loss of the model in the box. Whatever reads it computes in float32 again. vocabulary.json and
+model_args.json say the same as tokenizer.json and config.json in the way small models' code does.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from icgpt.files import write_atomically
-from icgpt.train.errors import OutputError
+from icgpt.train.errors import OutputError, ResumeError
 from icgpt.train.presets import Settings
+from icgpt.train.vocabulary import Vocabulary
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
+VOCABULARY_FILE = "vocabulary.json"
+ARGUMENTS_FILE = "model_args.json"
 CARD_FILE = "README.md"
-LOG_FILE = "log.jsonl"
 
 Weights = dict[str, NDArray[np.float16]]
 
@@ -54,56 +56,63 @@ def config_json(s: Settings, vocab_size: int) -> dict[str, Any]:
     }
 
 
-def tokenizer_json(alphabet: str) -> dict[str, Any]:
-    """One token a character: BPE without merges, nothing normalised or split before."""
+def arguments_json(s: Settings, vocab_size: int) -> dict[str, Any]:
+    """The model's sizes, as nanoGPT names them."""
     return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [],
-        "normalizer": None,
-        "pre_tokenizer": None,
-        "post_processor": None,
-        "decoder": {"type": "Fuse"},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {character: i for i, character in enumerate(alphabet)},
-            "merges": [],
-        },
+        "n_layer": s.n_layer,
+        "n_head": s.n_head,
+        "n_embd": s.n_embd,
+        "block_size": s.n_ctx,
+        "bias": True,
+        "vocab_size": vocab_size,
+        "dropout": s.dropout,
     }
 
 
-def open_folder(folder: Path) -> None:
+def open_folder(folder: Path, resume: bool = False) -> None:
     """Make the folder, and find out before the training whether it can be written."""
-    if (folder / MODEL_FILE).exists():
+    if (folder / MODEL_FILE).exists() and not resume:
         raise OutputError(
-            f"{folder} holds a model already", "Choose another --out FOLDER, or remove it."
+            f"{folder} holds a model already",
+            "Choose another --out FOLDER, or remove it; --resume goes on with a run that was "
+            "broken off.",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / LOG_FILE, b"")
+        write_atomically(folder / ".writable", b"")
+        (folder / ".writable").unlink()
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
 
 
-def write_model(folder: Path, s: Settings, alphabet: str, weights: Weights) -> None:
-    """Write the three files that make a model."""
-    config = json.dumps(config_json(s, len(alphabet)), indent=2) + "\n"
-    tokenizer = json.dumps(tokenizer_json(alphabet), indent=1, ensure_ascii=False) + "\n"
+def write_model(folder: Path, s: Settings, vocabulary: Vocabulary, weights: Weights) -> None:
+    """Write the files that make a model."""
+    tokenizer = vocabulary.tokenizer_json()
+    files = {
+        CONFIG_FILE: config_json(s, vocabulary.size),
+        ARGUMENTS_FILE: arguments_json(s, vocabulary.size),
+        VOCABULARY_FILE: tokenizer["model"]["vocab"],
+        TOKENIZER_FILE: tokenizer,
+    }
     try:
-        write_atomically(folder / CONFIG_FILE, config.encode())
-        write_atomically(folder / TOKENIZER_FILE, tokenizer.encode())
+        for name, content in files.items():
+            text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+            write_atomically(folder / name, text.encode())
         # Last: a folder with weights is a whole model.
         write_atomically(folder / MODEL_FILE, save(weights, {"format": "pt"}))
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
+
+
+def read_model(folder: Path) -> Weights:
+    """The weights that a run wrote before it was broken off."""
+    try:
+        return load((folder / MODEL_FILE).read_bytes())
+    except Exception as error:
+        raise ResumeError(
+            f"{folder / MODEL_FILE} can't be read: {str(error)[:200]}",
+            "Remove the folder and start again.",
+        ) from error
 
 
 def write_card(folder: Path, card: str) -> None:
@@ -111,22 +120,12 @@ def write_card(folder: Path, card: str) -> None:
     try:
         write_atomically(folder / CARD_FILE, card.encode())
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
 
 
-def append_log(folder: Path, entry: dict[str, float]) -> None:
-    """Add a JSON line to the log of the run."""
-    try:
-        with (folder / LOG_FILE).open("a", encoding="utf-8") as log:
-            log.write(json.dumps(entry) + "\n")
-            log.flush()
-            os.fsync(log.fileno())
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-def _unwritable(folder: Path, error: OSError) -> OutputError:
+def unwritable(folder: Path, error: Exception) -> OutputError:
+    """What to say where a folder takes nothing."""
+    why = getattr(error, "strerror", None) or str(error).split("\n")[0]
     return OutputError(
-        f"{folder} cannot be written: {error.strerror or error}",
-        "Free some space or choose another --out FOLDER.",
+        f"{folder} cannot be written: {why}", "Free some space or choose another --out FOLDER."
     )

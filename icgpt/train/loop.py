@@ -1,8 +1,7 @@
-"""The training loop: batches, optimisers, learning rate, evaluation.
+"""The training loop: steps, evaluations, the best weights, and going on after a break.
 
-Muon turns the matrices inside the blocks, AdamW the rest. The learning rate climbs for
-`warmup` steps and falls along a cosine to zero. Loss is in nats per token; a whole text's
-loss is taken over contiguous windows of `n_ctx`, each token but the first predicted once.
+A step is `grad_accum` batches, whose gradients are averaged; with several processes each takes
+its share of them, so that the step is the same however many there are. Loss is in nats per token.
 Shapes: B windows of T = n_ctx tokens, V symbols.
 """
 
@@ -10,38 +9,40 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
-from icgpt.train import export
-from icgpt.train.data import Corpus
+from icgpt.errors import UsageError
+from icgpt.train import export, log, state
+from icgpt.train.batches import Batches
+from icgpt.train.corpus import Corpus
+from icgpt.train.device import Device
 from icgpt.train.errors import DivergedError
+from icgpt.train.judging import evaluate, sample
 from icgpt.train.model import Gpt
-from icgpt.train.muon import Muon
+from icgpt.train.optimisers import optimisers, set_rates
 from icgpt.train.presets import Settings
+from icgpt.train.state import Standing
 
-EVAL_WINDOWS = 32  # windows in one step of evaluation: bounds its memory
+SAMPLE_LENGTH = 400
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to; both losses belong to the weights as written, in float16."""
+    """What a run came to; all losses belong to the weights as written, in float16."""
 
     parameters: int
     iterations: int
     best_iteration: int
     train_loss: float  # over as much text as the validation part has, from the start
     validation_loss: float
+    test_loss: float | None  # None where no part was left for the test
     seconds: float
-    threads: int
+    device: str
     interrupted: bool
     sample: str
 
@@ -49,159 +50,173 @@ class Result:
 class Watcher(Protocol):
     """Who follows a run, and may end it."""
 
-    def started(self, parameters: int) -> None:
-        """Before the first step."""
+    def started(self, parameters: int, step: int) -> None:
+        """Before the first step; `step` are done already where a run goes on."""
 
     def stepped(self, step: int, loss: float) -> None:
-        """After each step, with the loss of its batch."""
+        """After each step, with the loss of its batches."""
 
-    def checked(self, step: int, train: float, validation: float) -> None:
-        """After each evaluation; `train` is the mean over the batches since the last one."""
+    def checked(self, entry: dict[str, Any]) -> None:
+        """After each evaluation, with what the log says of it."""
 
     def wants_stop(self) -> bool:
         """Whether to save what there is and end; asked after each step."""
 
 
-def batches(ids: NDArray[np.int64], s: Settings) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless (inputs, targets), each [B, T].
+class Run:
+    """One training, from its first step or from where it was broken off."""
 
-    Every pass cuts the text at a new offset and shuffles the windows: each token comes once
-    a pass (but for the ends of the text), each time at another position.
-    """
-    rng = np.random.default_rng(s.seed)
-    waiting: list[int] = []
-    while True:
-        while len(waiting) < s.batch:
-            offset = int(rng.integers(0, min(s.n_ctx, len(ids) - s.n_ctx)))
-            starts = np.arange(offset, len(ids) - s.n_ctx, s.n_ctx)
-            waiting.extend(rng.permutation(starts).tolist())
-        chosen, waiting = waiting[: s.batch], waiting[s.batch :]
-        rows = torch.from_numpy(np.stack([ids[i : i + s.n_ctx + 1] for i in chosen]))
-        yield rows[:, :-1], rows[:, 1:]
+    def __init__(
+        self, corpus: Corpus, s: Settings, folder: Path, watcher: Watcher, device: Device
+    ) -> None:
+        if s.grad_accum % device.world:
+            raise UsageError(
+                f"{s.grad_accum} batches a step can't be shared by {device.world} processes",
+                f"Give a multiple of {device.world}: --grad-accum {device.world}",
+            )
+        self.corpus, self.s, self.folder = corpus, s, folder
+        self.watcher, self.device = watcher, device
+        torch.manual_seed(s.seed)
+        self.model = Gpt(s, corpus.vocabulary.size).to(device.kind)
+        self.optims = optimisers(self.model, s)
+        self.batches = Batches(corpus.train, s)
+        self.forward: Any = self.model
+        self.standing = Standing()
+        self.best = half(self.model)
 
+    def resume(self) -> None:
+        """Goes on with the run that was broken off in the folder, if there is one."""
+        if not state.has_state(self.folder):
+            return
+        parts = (self.folder, self.model, self.optims, self.batches, self.corpus, self.s)
+        self.standing = state.restore(*parts)
+        if self.standing.best_step:
+            self.best = export.read_model(self.folder)
 
-def evaluate(model: Gpt, ids: NDArray[np.int64], n_ctx: int) -> float:
-    """Mean loss over a whole text."""
-    text = torch.from_numpy(ids)
-    end = len(ids) - 1
-    whole = end // n_ctx
-    inputs = text[: whole * n_ctx].view(whole, n_ctx)
-    targets = text[1 : whole * n_ctx + 1].view(whole, n_ctx)
-    pieces = list(zip(inputs.split(EVAL_WINDOWS), targets.split(EVAL_WINDOWS), strict=True))
-    if whole * n_ctx < end:
-        pieces.append((text[whole * n_ctx : end][None], text[whole * n_ctx + 1 :][None]))
-    total = 0.0
-    model.eval()
-    with torch.no_grad():
-        for x, y in pieces:
-            logits = model(x).flatten(0, 1)  # [B * T, V]
-            total += float(functional.cross_entropy(logits, y.flatten(), reduction="sum"))
-    model.train()
-    return total / end
+    def train(self) -> Result:
+        """All steps that are left. From the first evaluation on, the folder has the best model."""
+        at, s, began = self.standing, self.s, time.monotonic() - self.standing.seconds
+        if self.device.rank:
+            torch.manual_seed(s.seed + self.device.rank)  # each process drops out others
+        if self.device.first:
+            log.begin(self.folder, at.step)
+        self.watcher.started(self.model.parameter_count(), at.step)
+        stopped = False
+        mark = (at.step, time.monotonic())
+        while at.step < s.max_iters and not stopped and not self._tired():
+            loss = self._step()
+            at.step += 1
+            at.recent += (loss,)
+            self.watcher.stepped(at.step, loss)
+            stopped = self.device.summed(float(self.watcher.wants_stop())) > 0
+            stopped = stopped and at.step < s.max_iters
+            if stopped or at.step == s.max_iters or at.step % s.eval_every == 0:
+                pace = (at.step - mark[0]) * s.tokens_a_step() / (time.monotonic() - mark[1])
+                at.seconds = time.monotonic() - began
+                self._check(pace)
+                mark = (at.step, time.monotonic())
+        return self._result(stopped, time.monotonic() - began)
 
+    def _step(self) -> float:
+        """One step of the optimisers; the mean loss of its batches, over all processes."""
+        s, device = self.s, self.device
+        set_rates(self.optims, self.standing.step, s)
+        total = 0.0
+        for turn in range(s.grad_accum):
+            starts = self.batches.next_starts()
+            if turn % device.world != device.rank:
+                continue
+            x, y = map(device.put, self.batches.rows(starts))
+            with device.autocast():
+                logits = self.forward(x).flatten(0, 1)
+            loss = functional.cross_entropy(logits.float(), y.flatten())
+            (loss * device.world / s.grad_accum).backward()
+            total += loss.item()
+        device.average(list(self.model.parameters()))
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), s.clip)
+        for optim in self.optims:
+            optim.step()
+            optim.zero_grad()
+        return device.summed(total) / s.grad_accum
 
-def sample(model: Gpt, s: Settings, length: int, temperature: float) -> list[int]:
-    """Ids that the model writes after id 0, seeded like the run."""
-    generator = torch.Generator().manual_seed(s.seed)
-    ids = torch.zeros(1, 1, dtype=torch.long)
-    model.eval()
-    with torch.no_grad():
-        for _ in range(length):
-            logits = model(ids[:, -s.n_ctx :])[0, -1] / temperature
-            drawn = torch.multinomial(logits.softmax(0), 1, generator=generator)
-            ids = torch.cat((ids, drawn[None]), dim=1)
-    model.train()
-    return [int(i) for i in ids[0, 1:]]
+    def _check(self, pace: float) -> None:
+        """Looks at the validation part; keeps the weights if they are the best so far."""
+        at = self.standing
+        validation = evaluate(self.model, self.corpus.validation, self.s.n_ctx, self.device)
+        if not math.isfinite(validation):
+            raise DivergedError(
+                f"The loss is no longer a number after {at.step} steps",
+                "Try a lower learning rate, another --seed, or a text with more variety.",
+            )
+        entry = {
+            "step": at.step,
+            "train": sum(at.recent) / len(at.recent),
+            "validation": validation,
+            "seconds": round(at.seconds, 1),
+            "tokens_per_second": round(pace, 1),
+        }
+        at.recent = ()
+        better = validation < at.best_loss
+        if better:
+            at.best_loss, at.best_step, self.best = validation, at.step, half(self.model)
+        if self.device.first:
+            if better:
+                export.write_model(self.folder, self.s, self.corpus.vocabulary, self.best)
+            log.append(self.folder, entry)
+            parts = (self.model, self.optims, self.batches, self.corpus, self.s)
+            state.save(self.folder, at, *parts)
+        self.watcher.checked(entry)
 
+    def _tired(self) -> bool:
+        """Whether the loss has not become better for as long as it may."""
+        at, s = self.standing, self.s
+        return bool(s.patience) and at.step - at.best_step >= s.patience * s.eval_every
 
-def optimisers(model: Gpt, s: Settings) -> list[Any]:
-    """Muon for the matrices in the blocks, AdamW for embeddings, biases and norms."""
-    inner, embeddings, vectors = [], [], []
-    for name, parameter in model.named_parameters():
-        if parameter.ndim < 2:
-            vectors.append(parameter)
-        elif ".h." in name:
-            inner.append((parameter, 3 if "c_attn" in name else 1))
-        else:
-            embeddings.append(parameter)
-    groups = [
-        {"params": embeddings, "weight_decay": s.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return [
-        Muon(inner, lr=s.matrix_lr, momentum=0.95, weight_decay=s.weight_decay),
-        torch.optim.AdamW(groups, lr=s.other_lr, betas=(0.9, 0.99)),
-    ]
+    def _result(self, stopped: bool, seconds: float) -> Result:
+        corpus, s, device = self.corpus, self.s, self.device
+        # The rounded weights are what others get, so theirs are the losses to report.
+        rounded = {name: torch.from_numpy(w).float() for name, w in self.best.items()}
+        self.model.load_state_dict(rounded)
 
+        def loss(ids: Any) -> float:
+            return evaluate(self.model, ids, s.n_ctx, device)
 
-def learning_rate(step: int, s: Settings) -> float:
-    """The part of the peak rate that applies at `step`: 0 to 1."""
-    warm = min(1.0, (step + 1) / max(1, s.warmup))
-    return warm * 0.5 * (1.0 + math.cos(math.pi * step / s.max_iters))
+        first = corpus.vocabulary.encode(
+            "\n" if "\n" in corpus.text.train else corpus.text.train[0]
+        )
+        written = sample(self.model, device, list(first), SAMPLE_LENGTH, seed=s.seed)
+        if device.first and not stopped:
+            state.remove(self.folder)
+        return Result(
+            parameters=self.model.parameter_count(),
+            iterations=self.standing.step,
+            best_iteration=self.standing.best_step,
+            train_loss=loss(corpus.train[: len(corpus.validation)]),
+            validation_loss=loss(corpus.validation),
+            test_loss=loss(corpus.test) if len(corpus.test) else None,
+            seconds=round(seconds, 1),
+            device=device.name(),
+            interrupted=stopped,
+            sample=corpus.vocabulary.decode(written),
+        )
 
 
 def half(model: Gpt) -> export.Weights:
     """A copy of the weights by their checkpoint names, as float16."""
-    state = model.state_dict()
-    return {name: weight.detach().to(torch.float16).numpy() for name, weight in state.items()}
+    weights = model.state_dict()
+    return {name: one.detach().to("cpu", torch.float16).numpy() for name, one in weights.items()}
 
 
-def run(corpus: Corpus, s: Settings, folder: Path, watcher: Watcher) -> Result:
-    """Train from scratch. From the first evaluation on, the folder holds the best model."""
-    began = time.monotonic()
-    torch.manual_seed(s.seed)
-    model = Gpt(s, len(corpus.alphabet))
-    optims = optimisers(model, s)
-    peaks = [optim.param_groups[0]["lr"] for optim in optims]
-    watcher.started(model.parameter_count())
-    best_loss, best_step, best = math.inf, 0, half(model)
-    recent: list[float] = []
-    step, stopped = 0, False
-    for x, y in batches(corpus.train, s):
-        for optim, peak in zip(optims, peaks, strict=True):
-            for group in optim.param_groups:
-                group["lr"] = peak * learning_rate(step, s)
-        loss = functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), s.clip)
-        for optim in optims:
-            optim.step()
-            optim.zero_grad()
-        step += 1
-        recent.append(loss.item())
-        watcher.stepped(step, recent[-1])
-        stopped = step < s.max_iters and watcher.wants_stop()
-        last = stopped or step == s.max_iters
-        if last or step % s.eval_every == 0:
-            validation = evaluate(model, corpus.validation, s.n_ctx)
-            if not math.isfinite(validation):
-                raise DivergedError(
-                    f"The loss is no longer a number after {step} steps",
-                    "Try another --seed, or a text with more variety.",
-                )
-            train = sum(recent) / len(recent)
-            recent.clear()
-            if validation < best_loss:
-                best_loss, best_step, best = validation, step, half(model)
-                export.write_model(folder, s, corpus.alphabet, best)
-            seconds = round(time.monotonic() - began, 1)
-            export.append_log(
-                folder,
-                {"step": step, "train": train, "validation": validation, "seconds": seconds},
-            )
-            watcher.checked(step, train, validation)
-        if last:
-            break
-    # The rounded weights are what others get, so theirs are the losses to report.
-    model.load_state_dict({name: torch.from_numpy(w).float() for name, w in best.items()})
-    return Result(
-        parameters=model.parameter_count(),
-        iterations=step,
-        best_iteration=best_step,
-        train_loss=evaluate(model, corpus.train[: len(corpus.validation)], s.n_ctx),
-        validation_loss=evaluate(model, corpus.validation, s.n_ctx),
-        seconds=round(time.monotonic() - began, 1),
-        threads=torch.get_num_threads(),
-        interrupted=stopped,
-        sample="".join(corpus.alphabet[i] for i in sample(model, s, 400, 0.8)),
-    )
+def run(
+    corpus: Corpus,
+    s: Settings,
+    folder: Path,
+    watcher: Watcher,
+    device: Device | None = None,
+    resume: bool = False,
+) -> Result:
+    """Train from scratch, or go on where a run was broken off."""
+    training = Run(corpus, s, folder, watcher, device or Device())
+    if resume:
+        training.resume()
+    return training.train()

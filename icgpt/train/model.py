@@ -89,6 +89,7 @@ class Gpt(nn.Module):
 
     def __init__(self, s: Settings, vocab_size: int) -> None:
         super().__init__()
+        self.n_ctx, self.vocab_size = s.n_ctx, vocab_size
         self.transformer = nn.ModuleDict(
             {
                 "wte": nn.Embedding(vocab_size, s.n_embd),

@@ -1,12 +1,18 @@
 """Named training settings. A preset and a text fix the final weights on one kind of machine.
 
-Units: sizes in elements, lengths in characters (the tokens of a character model),
-`batch` in windows of `n_ctx` characters, learning rates at their peak.
+Units: sizes in elements, lengths in tokens (characters, in a model of characters), `batch` in
+windows of `n_ctx` tokens, learning rates at their peak.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from icgpt.train.vocabulary import BPE, CHARACTERS, GPT2
+
+MUON: Final = "muon"
+ADAMW: Final = "adamw"
 
 
 @dataclass(frozen=True)
@@ -22,38 +28,85 @@ class Settings:
     max_iters: int
     warmup: int  # steps in which the learning rate climbs to its peak
     matrix_lr: float  # Muon: the matrices inside the blocks
-    other_lr: float  # AdamW: embeddings, biases and norms
+    learning_rate: float  # AdamW: embeddings, biases and norms; all, where there is no Muon
     weight_decay: float
     clip: float  # longest gradient that is not shortened
     eval_every: int  # steps between two looks at the validation part
     seed: int
+    optimizer: str = MUON
+    grad_accum: int = 1  # batches whose gradients make one step
+    min_lr: float = 0.0  # the part of the learning rate that is left at the end
+    patience: int = 0  # evaluations without a better loss that end the run; 0: none do
 
-    def changed(self, max_iters: int | None, seed: int | None) -> Settings:
-        """The same with what the command line says otherwise."""
-        return replace(
-            self,
-            max_iters=self.max_iters if max_iters is None else max_iters,
-            seed=self.seed if seed is None else seed,
-        )
+    def changed(self, **wanted: Any) -> Settings:
+        """The same with what the command line says otherwise; None says nothing."""
+        return replace(self, **{name: one for name, one in wanted.items() if one is not None})
+
+    def tokens_a_step(self) -> int:
+        """How many tokens are predicted in one step."""
+        return self.grad_accum * self.batch * self.n_ctx
 
 
-PRESETS: dict[str, Settings] = {
+@dataclass(frozen=True)
+class Preset:
+    """Settings, and the text and vocabulary that they were chosen for."""
+
+    settings: Settings
+    tokenizer: str
+    vocab_size: int = 0  # of a BPE that is learnt
+    data: str = "tiny-shakespeare"
+    shares: tuple[int, ...] = (90, 5, 5)  # percent that train, validate and test
+
+
+_CHAR: Final = Settings(
+    n_layer=6,
+    n_head=6,
+    n_embd=192,
+    n_ctx=256,
+    dropout=0.1,
+    batch=16,
+    max_iters=3200,
+    warmup=100,
+    matrix_lr=0.02,
+    learning_rate=0.003,
+    weight_decay=0.1,
+    clip=1.0,
+    eval_every=200,
+    seed=1337,
+)
+
+PRESETS: dict[str, Preset] = {
     # The model in the box: 2.7 million parameters, 5.5 MB, an hour on two CPU cores,
     # validation loss 1.4239.
-    "shakespeare-char": Settings(
-        n_layer=6,
-        n_head=6,
-        n_embd=192,
-        n_ctx=256,
-        dropout=0.1,
-        batch=16,
-        max_iters=3200,
-        warmup=100,
-        matrix_lr=0.02,
-        other_lr=0.003,
-        weight_decay=0.1,
-        clip=1.0,
-        eval_every=200,
-        seed=1337,
+    "shakespeare-char": Preset(_CHAR, CHARACTERS, shares=(90, 10)),
+    # 10 million parameters on all of the plays.
+    "shakespeare-bpe": Preset(
+        _CHAR.changed(
+            n_layer=7,
+            n_head=5,
+            n_embd=320,
+            dropout=0.2,
+            batch=24,
+            max_iters=1200,
+            warmup=60,
+            eval_every=50,
+        ),
+        BPE,
+        vocab_size=4096,
+        data="shakespeare-plays",
+    ),
+    # GPT-2's vocabulary is large for a text of a megabyte: a narrow model, a short run.
+    "shakespeare-gpt2": Preset(
+        _CHAR.changed(
+            n_layer=4,
+            n_head=4,
+            n_embd=128,
+            n_ctx=128,
+            dropout=0.2,
+            batch=16,
+            max_iters=600,
+            eval_every=50,
+        ),
+        GPT2,
     ),
 }

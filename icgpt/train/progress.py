@@ -10,27 +10,52 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
+from icgpt.train import log
 from icgpt.train.presets import Settings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class _Pace(ProgressColumn):
+    """Tokens per second."""
+
+    def __init__(self, tokens_a_step: int) -> None:
+        super().__init__()
+        self._tokens = tokens_a_step
+
+    def render(self, task: Task) -> Text:
+        """The pace of the last steps."""
+        return Text(f"{(task.speed or 0) * self._tokens:,.0f} tokens/s")
+
+
 class ProgressWatcher:
     """Shows a run on stderr; see `icgpt.train.loop.Watcher`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, unit: str, *, quiet: bool = False) -> None:
         self._settings = settings
+        self._unit = unit
         self._stop = False
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, quiet=quiet)
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]:.3f}"),
+            _Pace(settings.tokens_a_step()),
             TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
@@ -41,20 +66,23 @@ class ProgressWatcher:
         """One line."""
         self._console.print(text, markup=False, soft_wrap=True)
 
-    def started(self, parameters: int) -> None:
+    def started(self, parameters: int, step: int) -> None:
         """Before the first step."""
         s = self._settings
+        windows = s.batch * s.grad_accum
         self.say(
-            f"{parameters:,} parameters; {s.max_iters:,} steps of {s.batch} x {s.n_ctx} characters"
+            f"{parameters:,} parameters; {s.max_iters:,} steps of {windows} x {s.n_ctx} "
+            f"{self._unit}s" + (f"; going on after step {step:,}" if step else "")
         )
+        self._bar.update(self._task, completed=step)
 
     def stepped(self, step: int, loss: float) -> None:
         """After each step."""
         self._bar.update(self._task, completed=step, loss=loss)
 
-    def checked(self, step: int, train: float, validation: float) -> None:
+    def checked(self, entry: dict[str, Any]) -> None:
         """After each evaluation."""
-        self.say(f"step {step:,}: training loss {train:.4f}, validation loss {validation:.4f}")
+        self.say(log.sentence(entry))
 
     def wants_stop(self) -> bool:
         """Whether a signal came."""

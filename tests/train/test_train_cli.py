@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -12,27 +13,22 @@ import pytest
 from click.testing import CliRunner
 
 from icgpt.cli.train import train
-from icgpt.train import card, data, presets, progress
+from icgpt.cli.training_options import names_of_settings
+from icgpt.train import data, presets, progress
 from icgpt.train.errors import DataError, OutputError, TorchMissingError
 
 TEXT = "".join(f"{n} sheep and {n + 1} sheep are {2 * n + 1} sheep.\n" for n in range(150))
-TINY = dataclasses.replace(
-    presets.PRESETS["shakespeare-char"],
-    n_layer=1,
-    n_head=2,
-    n_embd=8,
-    n_ctx=16,
-    batch=4,
-    max_iters=6,
-    warmup=2,
-    eval_every=3,
+TINY = presets.PRESETS["shakespeare-char"].settings.changed(
+    n_layer=1, n_head=2, n_embd=8, n_ctx=16, batch=4, max_iters=6, warmup=2, eval_every=3
 )
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The preset made tiny, and a folder with a text to work in."""
-    monkeypatch.setitem(presets.PRESETS, "shakespeare-char", TINY)
+    for name in ("shakespeare-char", "shakespeare-bpe"):
+        made = dataclasses.replace(presets.PRESETS[name], settings=TINY)
+        monkeypatch.setitem(presets.PRESETS, name, made)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "story.txt").write_text(TEXT)
     return tmp_path
@@ -126,7 +122,32 @@ def test_interrupt_saves_and_says_so(tiny: Path, monkeypatch: pytest.MonkeyPatch
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_card_names_the_known_text() -> None:
-    known = dataclasses.replace(data.prepare(TEXT.encode(), 16), sha256=data.SHAKESPEARE_SHA256)
-    assert card.describe(known) == "tiny Shakespeare"
-    assert "own" in card.describe(data.prepare(TEXT.encode(), 16))
+def test_a_run_with_subwords_tells_the_test_loss(tiny: Path) -> None:
+    pytest.importorskip("torch")
+    arguments = ["shakespeare-bpe", "--data", "story.txt", "--vocab-size", "300", "--n-embd", "16"]
+    shares = ["--split", "60/20/20", "--json"]
+    result = CliRunner().invoke(train, arguments + shares, catch_exceptions=False)
+    answer = json.loads(result.stdout)
+    assert 0 < answer["test_loss"] < 8
+    assert answer["parameters"] == 300 * 16 + 16 * 16 + 12 * 16 * 16 + 13 * 16 + 2 * 16
+    text = (tiny / "shakespeare-bpe" / "README.md").read_text()
+    assert f"| test loss, nats per token | {answer['test_loss']:.4f} |" in text
+    command = shlex.join(["icgpt", "train", *arguments, "--split", "60/20/20"])
+    assert sorted(shlex.split(text.split("```sh\n")[1].split("\n")[0])) == sorted(
+        shlex.split(command)
+    )
+
+
+@pytest.mark.parametrize("shares", ["90", "50/40", "a/b", "100/0", "40/30/20/10"])
+def test_shares_must_make_a_hundred(shares: str) -> None:
+    result = CliRunner().invoke(train, ["shakespeare-char", "--split", shares])
+    assert result.exit_code == 2
+
+
+def test_every_setting_has_an_option() -> None:
+    assert names_of_settings() == {field.name for field in dataclasses.fields(presets.Settings)}
+
+
+def test_a_known_text_has_its_name() -> None:
+    pytest.importorskip("torch")
+    assert data.cut(TEXT.encode(), (90, 10), "story.txt").name == "story.txt"

@@ -12,43 +12,62 @@ import pytest
 
 from icgpt.errors import IcgptError
 from icgpt.train import data
+from icgpt.train.corpus import prepare
 from icgpt.train.errors import DataError
 
 
 def test_split_is_nine_tenths_to_one() -> None:
-    corpus = data.prepare(b"abcdef" * 185_899, 256)
-    assert len(corpus.train) + len(corpus.validation) == 1_115_394
-    assert len(corpus.train) == 1_003_854
-    assert len(corpus.validation) == 111_540
+    text = data.cut(b"abcdef" * 185_899, (90, 10))
+    assert (len(text.train), len(text.validation), len(text.test)) == (1_003_854, 111_540, 0)
 
 
-def test_ids_are_ranks_by_code_point() -> None:
-    text = "zß a\n😀a\r" * 10
-    corpus = data.prepare(text.encode(), 4)
-    assert corpus.alphabet == "\n\r azß😀"
-    ids = [*corpus.train, *corpus.validation]
-    assert "".join(corpus.alphabet[i] for i in ids) == text
-    assert corpus.sha256 == hashlib.sha256(text.encode()).hexdigest()
+def test_split_in_three_keeps_every_character() -> None:
+    content = "zwei Sätze. " * 17
+    text = data.cut(content.encode(), (80, 15, 5), "story.txt")
+    assert text.train + text.validation + text.test == content
+    assert [len(part) for part in (text.train, text.validation, text.test)] == [163, 30, 11]
+    assert text.name == "story.txt"
+    assert text.sha256 == hashlib.sha256(content.encode()).hexdigest()
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"a" * 2560])
+@pytest.mark.parametrize("content", [b"x", b"a" * 2560])
 def test_short_text_is_refused(content: bytes) -> None:
     with pytest.raises(DataError, match="too short") as caught:
-        data.prepare(content, 256)
-    assert "2,570" in (caught.value.hint or "")
+        prepare(data.cut(content, (90, 10)), 256)
+    assert "--split" in (caught.value.hint or "")
+
+
+def test_empty_text_is_refused() -> None:
+    for kind in ("characters", "bpe"):
+        with pytest.raises(DataError, match="empty"):
+            prepare(data.cut(b"", (90, 10)), 256, kind, 300)
 
 
 def test_shortest_text() -> None:
-    assert len(data.prepare(b"a" * 2570, 256).validation) == 257
+    assert len(prepare(data.cut(b"a" * 2570, (90, 10)), 256).validation) == 257
 
 
 def test_other_encodings_are_refused() -> None:
     with pytest.raises(DataError, match="not UTF-8 \\(at byte 2\\)"):
-        data.prepare(b"ab\xff" * 2000, 16)
+        data.cut(b"ab\xff" * 2000, (90, 10))
+
+
+def test_a_folder_is_read_by_name(tmp_path: Path) -> None:
+    (tmp_path / "deeper").mkdir()
+    for name, words in (("b.txt", "second\n"), ("a.txt", "first"), ("c.md", "no text")):
+        (tmp_path / name).write_text(words)
+    (tmp_path / "deeper" / "d.txt").write_text("last\n\n")
+    text = data.find(str(tmp_path), (50, 50), _ignore)
+    assert text.train + text.validation == "first\n\nsecond\n\nlast\n\n"
+
+
+def test_a_folder_without_texts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has no \.txt files"):
+        data.find(str(tmp_path), (50, 50), _ignore)
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
-    for path in (tmp_path / "absent.txt", tmp_path):
+    for path in (tmp_path / "absent.txt", tmp_path):  # a folder is no file
         with pytest.raises(DataError, match="cannot be read"):
             data.read_file(path)
 
@@ -82,7 +101,7 @@ def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HTTPServer
         thread.start()
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.setattr(data, "SHAKESPEARE_URL", f"http://127.0.0.1:{server.server_port}/x")
-        monkeypatch.setattr(data, "user_cache_path", lambda name: tmp_path / "cache" / name)
+        monkeypatch.setenv("ICGPT_CACHE_DIR", str(tmp_path / "cache" / "icgpt"))
         yield server
         server.shutdown()
         thread.join()

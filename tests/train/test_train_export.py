@@ -12,16 +12,18 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from icgpt.files import write_atomically
-from icgpt.train import export
+from icgpt.train import export, log
 from icgpt.train.errors import OutputError
 from icgpt.train.presets import PRESETS
+from icgpt.train.vocabulary import Characters
 
-SETTINGS = PRESETS["shakespeare-char"]
+SETTINGS = PRESETS["shakespeare-char"].settings
+LETTERS = Characters("abc")
 
 
 def test_tokenizer_is_one_token_a_character() -> None:
     alphabet = '\n !az"\\é😀'
-    tokenizer = Tokenizer.from_str(json.dumps(export.tokenizer_json(alphabet)))
+    tokenizer = Tokenizer.from_str(json.dumps(Characters(alphabet).tokenizer_json()))
     text = 'a  z\n\n"!\\é 😀 a '
     encoded = tokenizer.encode(text)
     assert encoded.ids == [alphabet.index(character) for character in text]
@@ -32,25 +34,55 @@ def test_tokenizer_is_one_token_a_character() -> None:
 def test_model_files(tmp_path: Path) -> None:
     weights = {"transformer.wte.weight": np.full((3, 4), 0.5, dtype=np.float16)}
     export.open_folder(tmp_path / "new" / "model")
-    export.write_model(tmp_path / "new" / "model", SETTINGS, "abc", weights)
+    export.write_model(tmp_path / "new" / "model", SETTINGS, LETTERS, weights)
     folder = tmp_path / "new" / "model"
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json",
-        "log.jsonl",
         "model.safetensors",
+        "model_args.json",
         "tokenizer.json",
+        "vocabulary.json",
     ]
     loaded = load_file(folder / "model.safetensors")
     assert loaded["transformer.wte.weight"].dtype == np.float16
     assert json.loads((folder / "config.json").read_bytes())["vocab_size"] == 3
+    assert json.loads((folder / "vocabulary.json").read_bytes()) == {"a": 0, "b": 1, "c": 2}
+    arguments = json.loads((folder / "model_args.json").read_bytes())
+    assert (arguments["block_size"], arguments["n_embd"]) == (256, 192)
+
+
+def _entry(step: int) -> dict[str, float]:
+    return {
+        "step": step,
+        "train": 2.5,
+        "validation": 2.75,
+        "seconds": 3.0,
+        "tokens_per_second": 1234.5,
+    }
 
 
 def test_log_grows_by_lines(tmp_path: Path) -> None:
-    export.open_folder(tmp_path)
-    export.append_log(tmp_path, {"step": 1})
-    export.append_log(tmp_path, {"step": 2})
-    lines = (tmp_path / "log.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+    log.begin(tmp_path)
+    log.append(tmp_path, _entry(1000))
+    log.append(tmp_path, _entry(2000))
+    assert log.entries(tmp_path) == [_entry(1000), _entry(2000)]
+    words = (tmp_path / "log" / "log.txt").read_text().splitlines()
+    assert words[0] == (
+        "step 1,000: training loss 2.5000, validation loss 2.7500, 1,234 tokens/s, 3 s"
+    )
+
+
+def test_log_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    log.begin(tmp_path)
+    for step in (10, 20, 30):
+        log.append(tmp_path, _entry(step))
+    with (tmp_path / "log" / "log.jsonl").open("a") as file:
+        file.write('{"step": 40, "tra')  # a kill in the middle of a line
+    log.begin(tmp_path, 20)
+    assert [entry["step"] for entry in log.entries(tmp_path)] == [10, 20]
+    assert len((tmp_path / "log" / "log.txt").read_text().splitlines()) == 2
+    log.begin(tmp_path)
+    assert log.entries(tmp_path) == []
 
 
 def test_a_model_is_not_overwritten(tmp_path: Path) -> None:
@@ -70,11 +102,11 @@ def test_failures_while_writing_are_typed(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     folder = tmp_path / "file" / "model"
     with pytest.raises(OutputError, match="cannot be written"):
-        export.write_model(folder, SETTINGS, "abc", {})
+        export.write_model(folder, SETTINGS, LETTERS, {})
     with pytest.raises(OutputError, match="cannot be written"):
         export.write_card(folder, "# card")
     with pytest.raises(OutputError, match="cannot be written"):
-        export.append_log(folder, {"step": 1})
+        log.append(folder, _entry(1))
 
 
 def test_a_failed_write_leaves_the_old_file(
