@@ -17,6 +17,7 @@ from icgpt.errors import UsageError
 
 if TYPE_CHECKING:
     from icgpt.client import ModelCanister
+    from icgpt.fleet import Fleet
     from icgpt.results import Completion, ModelInfo
 
 FORMAT: Final = "icgpt chat"
@@ -49,11 +50,11 @@ class Conversation:
     """The turns so far with one model.
 
     Args:
-        model: whose tokenizer is used.
+        model: whose tokenizer is used; of a fleet, one that stays with a canister.
         roles: the names of both speakers in a play, for models without a template.
     """
 
-    def __init__(self, model: ModelCanister, roles: tuple[str, str] | None = None) -> None:
+    def __init__(self, model: ModelCanister | Fleet, roles: tuple[str, str] | None = None) -> None:
         self.model = model
         self.info: ModelInfo = model.info()
         shape = self.info.architecture

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ from icgpt.errors import UsageError
 
 if TYPE_CHECKING:
     from icgpt.client import ModelCanister
+    from icgpt.fleet import Fleet
 
 PIECE_CHARACTERS: Final = 20_000
 """Text for one call of the tokenizer, which is a query and may not take long."""
@@ -73,12 +75,13 @@ def windows(count: int, n_ctx: int, stride: int) -> Iterator[Window]:
 
 
 def evaluate(
-    model: ModelCanister,
+    model: ModelCanister | Fleet,
     text: str,
     stride: int | None = None,
     max_tokens: int | None = None,
     on_step: Callable[[int, int, float], None] = lambda done, total, nats: None,
     agree: Callable[[int, int], None] = lambda tokens, calls: None,
+    at_once: int = 1,
 ) -> Evaluation:
     """Scores a text.
 
@@ -89,6 +92,7 @@ def evaluate(
         max_tokens: no more of the text's tokens than so many.
         on_step: told how many tokens are scored, of how many, and their nats so far.
         agree: told how many tokens are to be computed, in how many calls; may raise.
+        at_once: how many windows are scored at the same time; as many as a fleet has canisters.
     """
     shape = model.info().architecture
     if shape is None:
@@ -103,9 +107,12 @@ def evaluate(
     parts = list(windows(len(ids), shape.n_ctx, step))
     agree(sum(part.end - part.start - 1 for part in parts), len(parts))
     nats = 0.0
-    for window in parts:
+
+    def score(window: Window) -> list[float]:
         middle = window.start + window.context
-        logprobs = model.score(ids[window.start : middle], ids[middle : window.end])
+        return model.score(ids[window.start : middle], ids[middle : window.end])
+
+    for window, logprobs in zip(parts, _in_order(score, parts, at_once), strict=True):
         nats -= math.fsum(logprobs)
         on_step(window.end - 1, len(ids) - 1, nats)
     scored = text if max_tokens is None else model.decode(ids)
@@ -120,7 +127,21 @@ def evaluate(
     )
 
 
-def _tokens(model: ModelCanister, text: str, most: int | None) -> list[int]:
+def _in_order(
+    score: Callable[[Window], list[float]], parts: list[Window], at_once: int
+) -> Iterator[list[float]]:
+    """What each window gives, one after the other, with some being computed ahead."""
+    if at_once == 1:
+        yield from map(score, parts)
+        return
+    pool = ThreadPoolExecutor(at_once, "score")
+    try:
+        yield from pool.map(score, parts)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _tokens(model: ModelCanister | Fleet, text: str, most: int | None) -> list[int]:
     ids: list[int] = []
     for piece in pieces(text):
         ids += model.tokenize(piece).token_ids

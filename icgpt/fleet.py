@@ -31,7 +31,7 @@ from icgpt.fleet_members import (
     unavailable,
 )
 from icgpt.identity import Identity
-from icgpt.results import Completion
+from icgpt.results import Completion, ModelInfo
 from icgpt.steps import Awaiting, Blocking, Steps
 from icgpt.transport import Closing
 
@@ -144,6 +144,30 @@ def complete(fleet: Group, /, prompt: str | Sequence[int], **options: Any) -> St
     return replace(job.completion, job=job.job)
 
 
+def info(fleet: Group, /) -> Steps[ModelInfo]:
+    """What a canister with a model says of itself; any of them, where none has one."""
+    tried: list[tuple[str, IcgptError]] = []
+    without: ModelInfo | None = None
+    while (member := fleet.members.take(tried)) is not None:
+        try:
+            found = yield from methods.info(member)
+        except IcgptError as error:
+            if not unavailable(error):
+                raise
+            fleet.members.set_aside(member, error, tried)
+        else:
+            if found.ready:
+                fleet.members.answered(member)
+                return found
+            without = found
+            tried.append((member.name, CanisterError("no model is set up")))
+        finally:
+            fleet.members.give_back(member)
+    if without is not None:
+        return without
+    raise none_left(tried)
+
+
 class Fleet(Group, Closing):
     """Calls on several canisters with one model. `close()` it, or use it as a context manager.
 
@@ -153,11 +177,18 @@ class Fleet(Group, Closing):
         agent: whose network, identity and connections are used.
         canisters: their names and ids.
         tell: told of a canister's name and error when another one is asked in its place.
+        stay: ask one canister as long as it takes calls, for what it has kept of a conversation.
     """
 
-    def __init__(self, agent: Agent, canisters: dict[str, bytes], tell: Tell | None = None) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        canisters: dict[str, bytes],
+        tell: Tell | None = None,
+        stay: bool = False,
+    ) -> None:
         self.agent: Agent = agent
-        self.members = Members(agent, canisters, tell)
+        self.members = Members(agent, canisters, tell, stay)
 
     @classmethod
     def connect(
@@ -184,7 +215,7 @@ class Fleet(Group, Closing):
     decode_each = Blocking(anywhere(methods.decode_each, query=True))
     logits = Blocking(anywhere(methods.logits))
     score = Blocking(anywhere(methods.score))
-    info = Blocking(anywhere(methods.info, query=True))
+    info = Blocking(info)
 
     def stream(self, prompt: str | Sequence[int], **options: Any) -> FleetStream:
         """The answer piece by piece as it is written; takes what `complete` takes."""
@@ -225,13 +256,18 @@ class AsyncFleet(Group):
         agent: whose network, identity and connections are used.
         canisters: their names and ids.
         tell: told of a canister's name and error when another one is asked in its place.
+        stay: ask one canister as long as it takes calls, for what it has kept of a conversation.
     """
 
     def __init__(
-        self, agent: AsyncAgent, canisters: dict[str, bytes], tell: Tell | None = None
+        self,
+        agent: AsyncAgent,
+        canisters: dict[str, bytes],
+        tell: Tell | None = None,
+        stay: bool = False,
     ) -> None:
         self.agent: AsyncAgent = agent
-        self.members = Members(agent, canisters, tell)
+        self.members = Members(agent, canisters, tell, stay)
 
     @classmethod
     async def connect(
@@ -260,7 +296,7 @@ class AsyncFleet(Group):
     decode_each = Awaiting(anywhere(methods.decode_each, query=True))
     logits = Awaiting(anywhere(methods.logits))
     score = Awaiting(anywhere(methods.score))
-    info = Awaiting(anywhere(methods.info, query=True))
+    info = Awaiting(info)
 
     async def stream(self, prompt: str | Sequence[int], **options: Any) -> AsyncFleetStream:
         """The answer piece by piece as it is written; takes what `complete` takes."""

@@ -1,9 +1,9 @@
 """The canisters of a fleet: whose turn it is, who is set aside, and when to go on to another.
 
 A call goes to the canister with the fewest open calls of this client; among equals, to the one
-whose turn was longest ago. A canister that refuses is asked last for a while: a second, doubling to
-a minute. Nobody tells how many jobs of others a canister has; one that is full refuses at once,
-before anything is begun.
+whose turn was longest ago. Who stays asks the same one as long as it takes calls. A canister that
+refuses is asked last for a while: a second, doubling to a minute. Nobody tells how many jobs of
+others a canister has; one that is full refuses at once, before anything is begun.
 """
 
 from __future__ import annotations
@@ -74,13 +74,19 @@ class Members:
     """All canisters of a fleet; threads may share it."""
 
     def __init__(
-        self, agent: Caller, canisters: dict[str, bytes], tell: Tell | None = None
+        self,
+        agent: Caller,
+        canisters: dict[str, bytes],
+        tell: Tell | None = None,
+        stay: bool = False,
     ) -> None:
         if not canisters:
             raise UsageError("a fleet has one canister at least")
         self.all = [Member(agent, name, canister) for name, canister in canisters.items()]
         self.tell = tell or (lambda name, error: None)
         self._turns = 0
+        self._stay = stay
+        self._last: Member | None = None
         self._lock = threading.Lock()
 
     def take(self, tried: Sequence[tuple[str, IcgptError]]) -> Member | None:
@@ -91,7 +97,12 @@ class Members:
             left = [one for one in self.all if one.name not in gone]
             if not left:
                 return None
-            chosen = min(left, key=lambda one: (one.rests_until > now, one.open, one.turn))
+            stays = self._last if self._stay else None
+            chosen = min(
+                left,
+                key=lambda one: (one.rests_until > now, one is not stays, one.open, one.turn),
+            )
+            self._last = chosen
             self._turns += 1
             chosen.turn = self._turns
             chosen.open += 1

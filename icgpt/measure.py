@@ -18,6 +18,7 @@ from icgpt.errors import UsageError
 
 if TYPE_CHECKING:
     from icgpt.client import ModelCanister
+    from icgpt.fleet import Fleet
 
 OPTIONS: Final = {"temperature": 0.0, "template": False}
 
@@ -52,12 +53,16 @@ class Run:
 
 
 def measure(
-    model: ModelCanister, tokens: int = 64, prompt_tokens: int = 16, jobs: int = 1, rounds: int = 3
+    model: ModelCanister | Fleet,
+    tokens: int = 64,
+    prompt_tokens: int = 16,
+    jobs: int = 1,
+    rounds: int = 3,
 ) -> Speed:
     """Measures a model.
 
     Args:
-        model: the canister.
+        model: the canister, or the fleet over which the answers are spread.
         tokens: length of each answer, at least 2.
         prompt_tokens: length of each prompt.
         jobs: how many answers are written at once.
@@ -96,13 +101,13 @@ def measure(
         tokens_per_second=tokens * jobs / median(walls),
         instructions_per_token=max(0, all_ - first) // (tokens - 1),
         instructions_per_prompt_token=first // prompt_tokens,
-        query_seconds=_seconds(lambda: model.length("config"), rounds),
+        query_seconds=_seconds(model.info, rounds),
         update_seconds=_seconds(lambda: model.score([0], [0]), rounds),
     )
 
 
 def expected_cycles(
-    model: ModelCanister, tokens: int, prompt_tokens: int, jobs: int, rounds: int
+    model: ModelCanister | Fleet, tokens: int, prompt_tokens: int, jobs: int, rounds: int
 ) -> int:
     """What `measure` will cost the canister on mainnet, by queries, which cost nothing."""
     token, prompt_token = instructions(model, tokens, prompt_tokens)
@@ -111,7 +116,7 @@ def expected_cycles(
     return rounds * (begun + jobs * generation_cycles(work, 4 * prompt_tokens))
 
 
-def _run(model: ModelCanister, ids: list[int], tokens: int) -> Run:
+def _run(model: ModelCanister | Fleet, ids: list[int], tokens: int) -> Run:
     began = time.monotonic()
     first = None
     stream = model.stream(ids, max_new_tokens=tokens, min_new_tokens=tokens, **OPTIONS)
@@ -131,7 +136,7 @@ def _seconds(call: Any, rounds: int) -> float:
     return median(times)
 
 
-def instructions(model: ModelCanister, tokens: int, prompt_tokens: int) -> tuple[int, int]:
+def instructions(model: ModelCanister | Fleet, tokens: int, prompt_tokens: int) -> tuple[int, int]:
     """Instructions of a token and of a prompt's token, by queries, which cost nothing."""
     shape = model.info().architecture
     if shape is None:

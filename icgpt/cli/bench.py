@@ -10,9 +10,11 @@ from icgpt.cli.common import (
     answer,
     before_spending,
     calling_options,
+    canisters_of,
     count_text,
     opened,
     say,
+    writer,
     yes_option,
 )
 from icgpt.cli.help import Command
@@ -76,17 +78,20 @@ def bench(
 
     Random prompts are answered, so it costs what such answers cost; figures are medians of the
     rounds. Times are of this machine and its network, instructions are the same everywhere. On
-    mainnet, what it costs the canister is said first, and asked.
+    mainnet, what it costs the canister is said first, and asked. The canisters of a fleet share the
+    --jobs.
     """
-    from icgpt.client import ModelCanister
     from icgpt.measure import expected_cycles, measure
 
-    with opened(network, identity) as (agent, target, project):
-        model = ModelCanister(agent, project.resolve(canister, target.name))
+    with opened(network, identity) as place:
+        target = place[1]
+        model = writer(place, canister)
+        canisters = canisters_of(model)
         if target.mainnet:
             cycles = expected_cycles(model, tokens, prompt_tokens, jobs, rounds)
             before_spending(target, "The measurement", cycles, yes, as_json)
-        say(f"Writing {rounds * (1 + jobs)} answers")
+        where = f", spread over {canisters} canisters" if canisters > 1 else ""
+        say(f"Writing {rounds * (1 + jobs)} answers{where}")
         done = measure(model, tokens, prompt_tokens, jobs, rounds)
     together = f", {jobs} answers at once" if jobs > 1 else ""
     lines = [
@@ -98,4 +103,4 @@ def bench(
         f"round trips   query {1000 * done.query_seconds:.0f} ms, "
         f"call {1000 * done.update_seconds:.0f} ms",
     ]
-    answer(as_json, asdict(done), "\n".join(lines))
+    answer(as_json, {**asdict(done), "canisters": canisters}, "\n".join(lines))

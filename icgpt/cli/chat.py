@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -15,7 +17,7 @@ from icgpt.cli.common import (
     calling_options,
     count_text,
     error_text,
-    opened_model,
+    opened_writer,
     show,
 )
 from icgpt.cli.drawing import drawing_options, stop_option
@@ -24,6 +26,7 @@ from icgpt.cli.help import Command
 if TYPE_CHECKING:
     from icgpt.chat import Conversation
     from icgpt.cli.chat_commands import Settings
+    from icgpt.cli.proofs import Proof
     from icgpt.cli.writing import Written
 
 TOKENS: Final = 200
@@ -38,6 +41,13 @@ def _roles(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     if len(names) != 2 or not all(names):
         raise click.BadParameter("give two names, such as ROMEO,JULIET.", ctx, param)
     return names[0], names[1]
+
+
+def _next_file(folder: Path) -> Path:
+    """A name that no answer has yet."""
+    numbers = itertools.count(1)
+    names = (folder / f"answer-{number}.json" for number in numbers)
+    return next(path for path in names if not path.exists())
 
 
 def chat_options(function: F) -> F:
@@ -61,6 +71,7 @@ def chat_options(function: F) -> F:
         "icgpt chat",
         "icgpt chat --roles ROMEO,JULIET --seed 7",
         "icgpt chat -n 100 -t 0.5 --load talk.json",
+        "icgpt chat --receipts proven",
         'echo "to be or not" | icgpt chat --json',
     ],
 )
@@ -72,6 +83,12 @@ def chat_options(function: F) -> F:
     help="Talk as in a play: your name, and the model's.",
 )
 @click.option("--load", metavar="FILE", help="Go on with what /save wrote.")
+@click.option(
+    "--receipts",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep in DIR, a file an answer, what proves the answers: see `icgpt verify`.",
+)
 @calling_options
 @click.pass_context
 def chat(
@@ -79,6 +96,7 @@ def chat(
     /,
     roles: tuple[str, str] | None,
     load: str | None,
+    receipts: Path | None,
     stats: bool,
     canister: str,
     network: str | None,
@@ -90,23 +108,26 @@ def chat(
 
     A model with a template is asked by it; any other goes on with the transcript, and an empty
     line lets it go on by itself. Ctrl-C ends an answer, Ctrl-D the conversation; /help tells more.
-    Piped lines are answered one by one. With --json each answer is a line of JSON.
+    Piped lines are answered one by one. With --json each answer is a line of JSON. Of a fleet one
+    canister answers as long as it can, since it keeps what it has computed of the conversation.
     """
     from icgpt.chat import Conversation
     from icgpt.cli import lines
     from icgpt.cli.chat_commands import Settings, complete, load_file
     from icgpt.identity import config_dir
 
-    with opened_model(canister, network, identity) as model:
+    with opened_writer(canister, network, identity, stay=True) as model:
         conversation = Conversation(model, roles)
         settings = Settings(ctx, options, stats)
         if load is not None:
             load_file(conversation, load)
+        if receipts is not None:
+            receipts.mkdir(parents=True, exist_ok=True)
         person = lines.interactive() and not as_json
         if person:
             _welcome(conversation, canister)
         with lines.editing(config_dir() / "chat_history", complete):
-            _Talk(conversation, settings, person, as_json).go()
+            _Talk(conversation, settings, person, as_json, receipts).go()
 
 
 def _welcome(conversation: Conversation, canister: str) -> None:
@@ -134,12 +155,18 @@ class _Talk:
     """One conversation and where it is shown."""
 
     def __init__(
-        self, conversation: Conversation, settings: Settings, person: bool, as_json: bool
+        self,
+        conversation: Conversation,
+        settings: Settings,
+        person: bool,
+        as_json: bool,
+        receipts: Path | None,
     ) -> None:
         self.conversation = conversation
         self.settings = settings
         self.person = person
         self.as_json = as_json
+        self.receipts = receipts
         self.left_out = 0
 
     def go(self) -> None:
@@ -183,8 +210,11 @@ class _Talk:
             if not self.person or isinstance(error, BrokenPipeError):
                 raise
             self.conversation.turns[:] = before
-            words = error.format_message() if isinstance(error, click.UsageError) else str(error)
-            aside(error_text(words, getattr(error, "hint", None)), colour="red")
+            self._tell_error(error)
+
+    def _tell_error(self, error: Exception) -> None:
+        words = error.format_message() if isinstance(error, click.UsageError) else str(error)
+        aside(error_text(words, getattr(error, "hint", None)), colour="red")
 
     def _may_go_on(self) -> bool:
         """An empty line means something where the model goes on by itself."""
@@ -192,26 +222,42 @@ class _Talk:
 
     def _answer(self, text: str) -> None:
         from icgpt.cli.generate import statistics, statistics_line
+        from icgpt.cli.proofs import Proof
         from icgpt.cli.writing import write
 
         talk = self.conversation
         values = self.settings.options(talk.stop())
         request = talk.request(text, values["max_new_tokens"], values["context"])
         self._tell_what_is_left_out(request.left_out)
+        proof = None if self.receipts is None else Proof(talk.model, _next_file(self.receipts))
+        begin = None if proof is None else proof.begin
         with self._screen() as put:
-            done = write(talk.model, request.token_ids, {**values, "template": False}, put)
+            done = write(talk.model, request.token_ids, {**values, "template": False}, put, begin)
         turn = talk.add(request, done.completion)
         sent = 4 * len(request.token_ids)
         figures = statistics(done.completion, done.seconds, sent, first_seconds=done.first_seconds)
         if self.as_json:
             click.echo(json.dumps({"you": turn.you, **done.completion.to_json(), "stats": figures}))
         self._tell_how_it_ended(done)
+        if proof is not None and not done.interrupted:
+            self._keep(proof)
         if self.settings.stats:
             aside(statistics_line(figures))
         if self.person:
             click.echo()
         if done.interrupted and not self.person:
             raise KeyboardInterrupt
+
+    def _keep(self, proof: Proof) -> None:
+        from icgpt.errors import IcgptError
+
+        try:
+            proof.keep()
+        except IcgptError as error:
+            # The answer is here all the same, and the conversation goes on with it.
+            if not self.person:
+                raise
+            self._tell_error(error)
 
     @contextlib.contextmanager
     def _screen(self) -> Iterator[Callable[[str], None]]:

@@ -151,9 +151,17 @@ def opened_models(
 
 @contextmanager
 def opened_writer(
-    canister: str, network: str | None, identity: str | None
+    canister: str, network: str | None, identity: str | None, stay: bool = False
 ) -> Iterator[ModelCanister | Fleet]:
     """What writes by this name: a model canister, or the fleet that it is the first of."""
+    with opened(network, identity) as place:
+        yield writer(place, canister, stay)
+
+
+def writer(
+    place: tuple[Agent, Network, Project], canister: str, stay: bool = False
+) -> ModelCanister | Fleet:
+    """The same, where it is open; with `stay` a fleet asks one canister as long as it can."""
     from icgpt import fleet_members
     from icgpt.client import ModelCanister
     from icgpt.fleet import Fleet
@@ -161,12 +169,18 @@ def opened_writer(
     def moved(name: str, error: IcgptError) -> None:
         aside(f"{name} does not take it ({error.message.rstrip('.')}): another one is asked.")
 
-    with opened(network, identity) as (agent, target, project):
-        members = project.fleet(canister, target.name)
-        if members:
-            yield Fleet(agent, fleet_members.in_any_order(members), moved)
-        else:
-            yield ModelCanister(agent, project.resolve(canister, target.name))
+    agent, target, project = place
+    members = project.fleet(canister, target.name)
+    if members:
+        return Fleet(agent, fleet_members.in_any_order(members), moved, stay)
+    return ModelCanister(agent, project.resolve(canister, target.name))
+
+
+def canisters_of(writer: ModelCanister | Fleet) -> int:
+    """How many canisters answer."""
+    from icgpt.fleet import Fleet
+
+    return len(writer.members.all) if isinstance(writer, Fleet) else 1
 
 
 # Control characters, and those that reverse the order of what is shown: a canister, a server or a

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from icgpt.cli.common import answer, calling_options, opened_model
+from icgpt.cli.common import answer, calling_options, opened_writer
 from icgpt.cli.help import Command
 
 
@@ -22,6 +22,6 @@ def decode(
     as_json: bool,
 ) -> None:
     """Turn token ids into text."""
-    with opened_model(canister, network, identity) as model:
+    with opened_writer(canister, network, identity) as model:
         text = model.decode(token_ids)
     answer(as_json, {"text": text}, text)

@@ -15,9 +15,11 @@ from icgpt.cli.common import (
     at_terminal,
     before_spending,
     calling_options,
+    canisters_of,
     opened,
     read_text,
     say,
+    writer,
     yes_option,
 )
 from icgpt.cli.help import Command
@@ -60,16 +62,16 @@ def evaluate(
 
     Every token but the first is scored once, on the canister, in windows of the context's length.
     The loss is the mean negative log-probability; perplexity is its exponential. On mainnet, what
-    it costs the canister is said first, and asked.
+    it costs the canister is said first, and asked. The canisters of a fleet share the windows.
     """
     from icgpt import evaluate as room
-    from icgpt.client import ModelCanister
     from icgpt.cost import calls_cycles
     from icgpt.measure import instructions
 
     text = read_text("-") if file == "-" else _read(Path(file))
-    with opened(network, identity) as (agent, target, project):
-        model = ModelCanister(agent, project.resolve(canister, target.name))
+    with opened(network, identity) as place:
+        target = place[1]
+        model = writer(place, canister)
 
         def agree(tokens: int, calls: int) -> None:
             if target.mainnet:
@@ -78,7 +80,7 @@ def evaluate(
                 before_spending(target, "Scoring the text", cycles, yes, as_json)
 
         with _progress() as show:
-            done = room.evaluate(model, text, stride, max_tokens, show, agree)
+            done = room.evaluate(model, text, stride, max_tokens, show, agree, canisters_of(model))
     character, byte = done.per(done.characters), done.per(done.bytes)
     token = done.per(done.tokens)
     value = {

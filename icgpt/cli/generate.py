@@ -19,13 +19,12 @@ from icgpt.cli.common import (
 )
 from icgpt.cli.drawing import check_logprobs, drawing_options, stop_option
 from icgpt.cli.help import Command
+from icgpt.cli.proofs import Proof, receipt_option
 from icgpt.cli.writing import Written, write
 
 if TYPE_CHECKING:
-    from icgpt.cli.writing import Pieces
     from icgpt.client import ModelCanister
     from icgpt.fleet import Fleet
-    from icgpt.proving import Asked
     from icgpt.results import Completion
 
 
@@ -53,12 +52,7 @@ if TYPE_CHECKING:
 @click.option(
     "--stream/--no-stream", default=True, show_default=True, help="Print while it is written."
 )
-@click.option(
-    "--receipt",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Keep in FILE what proves the answer: see `icgpt verify`.",
-)
+@receipt_option
 @calling_options
 def generate(
     text: str | None,
@@ -82,7 +76,8 @@ def generate(
         began = time.monotonic()
         first = None
         if receipt is not None or (stream and not as_json):
-            written = _written(model, prompt, options, stream and not as_json, receipt)
+            proof = None if receipt is None else Proof(model, receipt)
+            written = _written(model, prompt, options, stream and not as_json, proof)
             done, first = written.completion, written.first_seconds
             if not stream and not as_json:
                 show(done.text or "")
@@ -108,14 +103,10 @@ def _written(
     prompt: str,
     options: dict[str, Any],
     printing: bool,
-    receipt: Path | None,
+    proof: Proof | None,
 ) -> Written:
     """Lets a job write, with its pieces printed as they come, and keeps its receipt."""
-    from icgpt.client import ModelCanister, Stream
-
     shown = False
-    asked: list[Asked] = []
-    writer: list[ModelCanister] = []
 
     def put(text: str) -> None:
         nonlocal shown
@@ -123,23 +114,15 @@ def _written(
             show(text, newline=False)
             shown = shown or bool(text)
 
-    def begin() -> Pieces:
-        if receipt is None:
-            return model.stream(prompt, **options)
-        asked.append(model.ask(prompt, **options))
-        writer.append(ModelCanister(model.agent, asked[0].canister))
-        return Stream(writer[0], asked[0].job)
-
     try:
-        done = write(model, prompt, options, put, begin)
+        done = write(model, prompt, options, put, proof.begin if proof else None)
     finally:
         if shown:
             click.echo()
     if done.interrupted:
         raise KeyboardInterrupt
-    if receipt is not None:
-        writer[0].keep(asked[0]).write(receipt, model.agent.root_key)
-        say(f"What proves it is in {receipt}; check it with: icgpt verify {receipt}")
+    if proof is not None:
+        proof.keep()
     return done
 
 

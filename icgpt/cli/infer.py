@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,17 +11,25 @@ import click
 from icgpt.cli.common import answer, calling_options, opened_writer, say
 from icgpt.cli.drawing import check_logprobs, drawing_options
 from icgpt.cli.help import Command
+from icgpt.cli.proofs import Proof, receipt_option
+from icgpt.cli.writing import write
 
 
 @click.command(
     cls=Command,
-    examples=["icgpt infer 1 2 -n 1 -t 0.2", "icgpt infer 10919 318 262 3139 -n 5 -t 0 --json"],
+    examples=[
+        "icgpt infer 1 2 -n 1 -t 0.2",
+        "icgpt infer 10919 318 262 3139 -n 5 -t 0 --json",
+        "icgpt infer 1 2 -n 5 --receipt ids.json",
+    ],
 )
 @click.argument("token_ids", nargs=-1, required=True, type=click.IntRange(0, 2**32 - 1))
 @drawing_options(tokens=1)
+@receipt_option
 @calling_options
 def infer(
     token_ids: tuple[int, ...],
+    receipt: Path | None,
     stats: bool,
     canister: str,
     network: str | None,
@@ -37,7 +46,16 @@ def infer(
     check_logprobs(options, as_json)
     with opened_writer(canister, network, identity) as model:
         began = time.monotonic()
-        done = model.complete(list(token_ids), **options, template=False)
+        options["template"] = False
+        if receipt is None:
+            done = model.complete(list(token_ids), **options)
+        else:
+            proof = Proof(model, receipt)
+            written = write(model, list(token_ids), options, lambda piece: None, proof.begin)
+            if written.interrupted:
+                raise KeyboardInterrupt
+            proof.keep()
+            done = written.completion
         seconds = time.monotonic() - began
     echoed = len(token_ids) if options["echo"] else 0
     figures = statistics(done, seconds, 4 * len(token_ids), echoed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from icgpt.cli.common import answer, calling_options, opened_model, read_text
+from icgpt.cli.common import answer, calling_options, opened_writer, read_text
 from icgpt.cli.help import Command
 
 
@@ -29,7 +29,7 @@ def tokenize(
 ) -> None:
     """Turn a text into token ids."""
     words = read_text(text)
-    with opened_model(canister, network, identity) as model:
+    with opened_writer(canister, network, identity) as model:
         encoding = model.tokenize(words)
     if tokens:
         pairs = zip(encoding.token_ids, encoding.tokens, strict=True)

@@ -42,16 +42,19 @@ def write(
     prompt: str | Sequence[int],
     options: dict[str, Any],
     put: Callable[[str], None],
-    begin: Callable[[], Pieces] | None = None,
+    begin: Callable[[str | Sequence[int], dict[str, Any]], Pieces] | None = None,
 ) -> Written:
     """Lets the model write and puts each piece of text as it comes. Ctrl-C cancels the job.
 
-    `begin` starts the job in another way than `stream` does.
+    `begin` starts the job in another way than `stream` does, of the same prompt and options.
     """
     began = time.monotonic()
     first = None
     with _held_interrupts() as told:
-        stream: Pieces = model.stream(prompt, **options) if begin is None else begin()
+        if begin is None:
+            stream: Pieces = model.stream(prompt, **options)
+        else:
+            stream = begin(prompt, options)
     interrupted = bool(told)
     try:
         for piece in () if interrupted else stream:

@@ -121,6 +121,20 @@ four
     assert roles[0]["prompt_tokens"] == len("A:\nhi\n\nB:\n")
 
 
+def test_each_answer_is_proven(ready: Cli) -> None:
+    said = answers("ROMEO:\n\n", "-n", "5", "--seed", "1", "--receipts", "proven")
+    assert sorted(path.name for path in Path("proven").iterdir()) == [
+        "answer-1.json", "answer-2.json"
+    ]  # fmt: skip
+    for number, one in enumerate(said, 1):
+        shown = ready.json("verify", f"proven/answer-{number}.json", "--replay")
+        assert (shown["text"], shown["token_ids"]) == (one["text"], one["token_ids"])
+    # What was said before is in the prompt.
+    assert len(shown["prompt_ids"]) == len("ROMEO:" + said[0]["text"])
+    again = piped("A\n", "-n", "2", "--receipts", "proven")
+    assert f"icgpt verify {Path('proven/answer-3.json')}" in again.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

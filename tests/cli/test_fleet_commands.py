@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_kit import ALPHABET, WASM, Cli, characters
@@ -16,6 +20,7 @@ from icgpt.client import ModelCanister
 from icgpt.fleet import Fleet
 from icgpt.principal import MANAGEMENT, to_text
 
+NAMES = ("model", "model-2", "model-3")
 ASKED = ("generate", "ROMEO:", "-n", "6", "-t", "0.8", "--seed", "7")
 
 
@@ -111,6 +116,40 @@ def test_those_who_ask_once_each_ask_all_of_them(fleet: Cli) -> None:
     random.seed(7)
     asked = {fleet.json("infer", "1")["canister"] for _ in range(20)}
     assert len(asked) == 3
+
+
+def test_a_conversation_stays_with_one(fleet: Cli, tmp_path: Path) -> None:
+    def talk(text: str) -> list[dict[str, Any]]:
+        command = [sys.executable, "-m", "icgpt", "chat", "-n", "3", "--seed", "1", "--json"]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    said = talk("A\n\n\n\n\n")
+    assert len({one["canister"] for one in said}) == 1
+    ids = {name: fleet.json("status", "-c", name)["canister_id"] for name in NAMES}
+    (who,) = [name for name, one in ids.items() if one == said[0]["canister"]]
+    stop(who)
+    assert [one["text"] for one in talk("A\n\n")] == [one["text"] for one in said[:2]]
+    # The text's windows and the answers that are measured are shared by those that are left.
+    (tmp_path / "text.txt").write_text("Now is the winter of our discontent" * 3)
+    text = str(tmp_path / "text.txt")
+    left = next(name for name in NAMES if name != who)
+    assert fleet.json("eval", text) == fleet.json("eval", text, "-c", left)
+    assert fleet.json("tokenize", "AB") == fleet.json("tokenize", "AB", "-c", left)
+    short = ("bench", "-n", "4", "--prompt-tokens", "4", "--rounds", "1", "--jobs", "4")
+    assert fleet.json(*short)["canisters"] == 3
+    assert "spread over 3 canisters" in fleet.err
+
+
+def test_one_without_a_model_is_not_asked(icgpt: Cli, tmp_path: Path) -> None:
+    icgpt("deploy", "--wasm", str(WASM), "--replicas", "2")
+    icgpt("bench", code=2)
+    assert "the canister has no model yet" in icgpt.err
+    other = icgpt.json("status", "-c", "model-2")["canister_id"]
+    icgpt("upload", other, str(characters(tmp_path / "characters")))
+    random.seed(3)
+    for _ in range(3):
+        icgpt("bench", "-n", "4", "--prompt-tokens", "4", "--rounds", "1")
 
 
 def test_python_finds_the_fleet_by_its_name(fleet: Cli) -> None:

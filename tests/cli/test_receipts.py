@@ -143,3 +143,28 @@ def test_a_key_that_nobody_knows_is_not_asked_for(
             trust.known_root_key(name)
     connect.pin("https://example.org", MAINNET_ROOT_KEY)
     assert trust.known_root_key("https://example.org") == MAINNET_ROOT_KEY
+
+
+def test_token_ids_are_proven_too(kept: Path, deployed: Cli) -> None:
+    asked = ("infer", "3", "4", "-n", "5", "-t", "0.7", "--seed", "2")
+    ids = deployed(*asked, "--receipt", "ids.json")
+    assert "icgpt verify ids.json" in deployed.err
+    assert ids == deployed(*asked)
+    shown = deployed.json("verify", "ids.json", "--replay")
+    assert shown["token_ids"] == [int(one) for one in ids.split()]
+    assert shown["prompt"] == shown["prompt_ids"] == [3, 4]
+    assert deployed.json(*asked, "--receipt", "ids.json")["token_ids"] == shown["token_ids"]
+
+
+@pytest.mark.parametrize("command", [ASKED, ("infer", "1")])
+def test_a_receipt_takes_the_place_of_nothing_else(
+    kept: Path, deployed: Cli, command: tuple[str, ...]
+) -> None:
+    other = deployed.folder / "thesis.txt"
+    other.write_text("years of work")
+    deployed(*command, "--receipt", "thesis.txt", code=2)
+    assert "holds something else" in deployed.err
+    assert other.read_text() == "years of work"
+    deployed(*command, "--receipt", "nowhere/r.json", code=2)
+    assert "there is no folder nowhere" in deployed.err
+    deployed(*command, "--receipt", "romeo.json")
