@@ -90,7 +90,8 @@ def _bpe(vocab: bytes, merges: bytes, vocab_size: int, name: str, added: bytes =
         raise CheckpointError(f"the merges beside {name} are damaged", _BELONGS)
     model = {"vocab": known, "merges": pairs, "byte_fallback": False, "fuse_unk": False}
     special = _INSTRUCT if vocab_size == INSTRUCT_TOKENS else (_END,)
-    return _tokenizer(model, _added(extra or _numbered(known, special)), _BYTE_LEVEL, _BYTE_LEVEL)
+    added_tokens = _added(extra or _numbered(known, special))
+    return _dumped(tokenizer_form(model, added_tokens, _BYTE_LEVEL, _BYTE_LEVEL))
 
 
 def _numbered(vocab: dict[str, int], tokens: tuple[str, ...]) -> dict[str, int]:
@@ -118,12 +119,20 @@ def _characters(meta: bytes, name: str) -> bytes:
     for text, number in known.items():
         if not isinstance(text, str) or len(text) != 1 or type(number) is not int:
             raise CheckpointError(f"{name} holds no vocabulary of characters", _BELONGS)
-    model = {"vocab": known, "merges": [], "byte_fallback": False, "fuse_unk": False}
-    return _tokenizer(model, [], None, {"type": "Fuse"})
+    return _dumped(characters_form(known))
 
 
-def _tokenizer(model: dict[str, Any], added: Any, splitter: Any, decoder: Any) -> bytes:
-    raw = {
+def characters_form(ids: dict[str, int]) -> dict[str, Any]:
+    """tokenizer.json of one token a character: BPE without merges, nothing split before."""
+    model = {"vocab": ids, "merges": [], "byte_fallback": False, "fuse_unk": False}
+    return tokenizer_form(model, [], None, {"type": "Fuse"})
+
+
+def tokenizer_form(
+    model: dict[str, Any], added: Any, splitter: Any, decoder: Any
+) -> dict[str, Any]:
+    """tokenizer.json with these parts, all else at rest."""
+    return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -142,4 +151,7 @@ def _tokenizer(model: dict[str, Any], added: Any, splitter: Any, decoder: Any) -
             **model,
         },
     }
+
+
+def _dumped(raw: dict[str, Any]) -> bytes:
     return json.dumps(raw, ensure_ascii=False).encode()

@@ -34,7 +34,7 @@ SECTIONS = {
         "network": "Start and stop the local network.",
         "deploy": "Create a canister, or bring its code up to date.",
         "upload": "Put a model into a canister.",
-        "train": "Train a small model (needs PyTorch).",
+        "train": "Train a model (needs PyTorch).",
     },
     "Talk": {
         "generate": "Let the model answer a text.",

@@ -38,6 +38,7 @@ _SETTINGS: Final = (
     ("Learning", "--matrix-lr", "matrix_lr", _RATE, "Muon's, at its peak."),
     ("Learning", "--min-lr", "min_lr", _SHARE, "Part of the rates that is left at the end."),
     ("Learning", "--warmup-iters", "warmup", click.IntRange(min=0), "Steps to the peak."),
+    ("Learning", "--beta2", "beta2", _SHARE, "AdamW's memory of squared gradients."),
     ("Learning", "--weight-decay", "weight_decay", click.FloatRange(min=0), "Of matrices."),
     ("Learning", "--grad-clip", "clip", _RATE, "Longest gradient."),
     ("Learning", "--eval-interval", "eval_every", _COUNT, "Steps between two evaluations."),
@@ -77,13 +78,13 @@ class Choices:
 
     def preset(self, preset: Preset) -> Preset:
         """A preset as it is with these choices."""
-        kind = self.tokenizer or preset.tokenizer
         return Preset(
             settings=preset.settings.changed(**self.settings),
-            tokenizer=kind,
+            tokenizer=self.tokenizer or preset.tokenizer,
             vocab_size=self.vocab_size or preset.vocab_size or 4096,
             data=self.data or preset.data,
             shares=self.shares or preset.shares,
+            needs_model=preset.needs_model,
         )
 
     def words(self, known_text: bool) -> list[str]:
@@ -152,6 +153,45 @@ def training_options(function: F) -> F:
     for decorate in reversed((*data, *made)):
         with_choices = decorate(with_choices)
     return with_choices  # type: ignore[return-value]
+
+
+def machine_options(function: F) -> F:
+    """What computes, and how."""
+    for decorate in reversed(
+        (
+            _option(
+                "Machine",
+                "--device",
+                "wanted",
+                type=click.Choice(("auto", "cpu", "cuda", "mps")),
+                default="auto",
+                help="What computes; the fastest there is when not given.",
+            ),
+            _option(
+                "Machine",
+                "--precision",
+                type=click.Choice(("auto", "float32", "bfloat16")),
+                default="auto",
+                help="Of products: bfloat16 on CUDA, else float32, when not given.",
+            ),
+            _option(
+                "Machine",
+                "--compile/--no-compile",
+                "compiled",
+                default=None,
+                help="Let PyTorch compile the model; done on CUDA when not given.",
+            ),
+            _option(
+                "Machine",
+                "--threads",
+                metavar="N",
+                type=_COUNT,
+                help="CPU threads; as many as there are cores when not given.",
+            ),
+        )
+    ):
+        function = decorate(function)
+    return function
 
 
 def _option(group: str, *names: str, **more: Any) -> Callable[[F], F]:

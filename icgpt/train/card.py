@@ -20,8 +20,8 @@ pipeline_tag: text-generation
 ---
 # {name}
 
-A GPT-2 of {parameters:,} parameters, trained on {text}. It continues text, one {unit} after
-the other, over a vocabulary of {vocab_size:,} {unit}s.
+A GPT-2 of {parameters:,} parameters, trained {further}on {text}.
+It continues text, one {unit} after the other, over a vocabulary of {vocab_size:,} {unit}s.
 
 | what | figure |
 |---|---|
@@ -35,6 +35,8 @@ the other, over a vocabulary of {vocab_size:,} {unit}s.
 Losses are those of the float16 weights in this folder, in contiguous windows of {n_ctx}
 {unit}s, every {unit} of a part but the first predicted once (for the training loss: as many
 {unit}s from the start of the text as the validation part has).
+
+![Training and validation loss](figure/loss.png)
 
 ## Make it again
 
@@ -61,16 +63,19 @@ Temperature 0.8, after a new line:
 ```text
 {sample}
 ```
-"""
+{samples}"""
 
 
-def card(name: str, command: str, corpus: Corpus, s: Settings, result: Result) -> str:
-    """The text of the card."""
+def card(
+    name: str, command: str, corpus: Corpus, s: Settings, result: Result, start: str | None = None
+) -> str:
+    """The text of the card; `start` names the model that was trained further."""
     settings = ", ".join(f"{field.name} {getattr(s, field.name)}" for field in fields(s))
     text, unit = corpus.text, corpus.vocabulary.unit
     return _TEMPLATE.format(
         name=name,
         text=text.name,
+        further=f"from {start} further " if start else "",
         unit=unit,
         vocab_size=corpus.vocabulary.size,
         losses="\n".join(_losses(corpus, result)),
@@ -89,6 +94,7 @@ def card(name: str, command: str, corpus: Corpus, s: Settings, result: Result) -
         command=command,
         settings=f"Settings: {settings}.",
         sample=result.sample.strip("\n"),
+        samples="".join(f"\nAfter a prompt:\n\n```text\n{one}\n```\n" for one in result.samples),
     )
 
 

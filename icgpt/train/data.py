@@ -15,11 +15,9 @@ from typing import Final
 
 import requests
 
-from icgpt.checkpoint.workspace import cache_dir
-from icgpt.files import write_atomically
 from icgpt.train import plays
 from icgpt.train.errors import DataError
-from icgpt.train.plays import USE_A_FILE
+from icgpt.train.fetching import USE_A_FILE, kept
 
 SHAKESPEARE_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -47,6 +45,8 @@ class Text:
 
 def find(source: str, shares: tuple[int, ...], say: Callable[[str], None]) -> Text:
     """A text by its name, or from a file or folder, split by `shares` (percent) in order."""
+    if not source:
+        raise DataError("This preset has no text of its own", USE_A_FILE)
     if source == PLAYS and not Path(source).exists():
         return shakespeare_plays(plays.wheel(say))
     if source == TINY and not Path(source).exists():
@@ -100,30 +100,15 @@ def shakespeare_plays(wheel: bytes) -> Text:
 
 def shakespeare(say: Callable[[str], None]) -> bytes:
     """Tiny Shakespeare from the cache folder; the first time, downloaded and checked."""
-    place = cache_dir() / "tinyshakespeare.txt"
-    try:
-        cached = place.read_bytes()
-    except OSError:
-        cached = b""
-    if hashlib.sha256(cached).hexdigest() == SHAKESPEARE_SHA256:
-        return cached
-    say(f"downloading tiny Shakespeare from {SHAKESPEARE_URL}")
-    content = _download(SHAKESPEARE_URL)
-    found = hashlib.sha256(content).hexdigest()
-    if found != SHAKESPEARE_SHA256:
-        raise DataError(f"What came from {SHAKESPEARE_URL} is another text ({found})", USE_A_FILE)
-    try:
-        write_atomically(place, content)
-    except OSError as error:
-        say(f"not kept for the next time: {error}")
-    return content
+    said = f"downloading tiny Shakespeare from {SHAKESPEARE_URL}"
+    return kept("tinyshakespeare.txt", SHAKESPEARE_SHA256, said, _download, say)
 
 
-def _download(url: str) -> bytes:
+def _download() -> bytes:
     """Fetch no more than tiny Shakespeare has; a longer answer can't be the right one."""
     content = b""
     try:
-        with requests.get(url, timeout=30, stream=True) as response:
+        with requests.get(SHAKESPEARE_URL, timeout=30, stream=True) as response:
             response.raise_for_status()
             for piece in response.iter_content(1 << 16):
                 content += piece

@@ -30,6 +30,8 @@ class Device:
     """Whether matrices are multiplied in bfloat16; weights and sums stay in float32."""
     rank: int = 0
     world: int = 1
+    compiled: bool = False
+    """Whether PyTorch compiles the model first: worth its minute where a run takes many."""
 
     @property
     def first(self) -> bool:
@@ -83,7 +85,12 @@ class Device:
         return torch.float32 if self.kind == "mps" else torch.float64
 
 
-def open_device(wanted: str = AUTO, precision: str = AUTO, threads: int | None = None) -> Device:
+def open_device(
+    wanted: str = AUTO,
+    precision: str = AUTO,
+    threads: int | None = None,
+    compiled: bool | None = None,
+) -> Device:
     """The device that was asked for, or the fastest there is; joins torchrun's other processes."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     kind = next((one for one in there if there[one]), "cpu") if wanted == AUTO else wanted
@@ -101,7 +108,8 @@ def open_device(wanted: str = AUTO, precision: str = AUTO, threads: int | None =
     # On CPUs, bfloat16 is seldom faster and makes runs differ between machines.
     fast = kind == "cuda" and torch.cuda.is_bf16_supported()
     half = precision == "bfloat16" or (precision == AUTO and fast)
-    return Device(kind, half, rank, world)
+    # On CPUs it needs a C++ compiler, and gains little for small models.
+    return Device(kind, half, rank, world, kind == "cuda" if compiled is None else compiled)
 
 
 _RUN: Final = (("WORLD_SIZE", "1"), ("RANK", "0"))

@@ -81,6 +81,8 @@ def open_folder(folder: Path, resume: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / ".writable", b"")
         (folder / ".writable").unlink()
+        for path in (*folder.glob(".*.*.????????"), *folder.glob("log/.*.*.????????")):
+            path.unlink()  # what a killed run left half-written
     except OSError as error:
         raise unwritable(folder, error) from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,9 +27,11 @@ from icgpt.train.judging import evaluate, sample
 from icgpt.train.model import Gpt
 from icgpt.train.optimisers import optimisers, set_rates
 from icgpt.train.presets import Settings
+from icgpt.train.starting import Start
 from icgpt.train.state import Standing
 
 SAMPLE_LENGTH = 400
+PROMPTED_LENGTH = 100
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Result:
     device: str
     interrupted: bool
     sample: str
+    samples: list[str]  # what follows on each of the user's prompts, prompt and all
 
 
 class Watcher(Protocol):
@@ -67,7 +71,13 @@ class Run:
     """One training, from its first step or from where it was broken off."""
 
     def __init__(
-        self, corpus: Corpus, s: Settings, folder: Path, watcher: Watcher, device: Device
+        self,
+        corpus: Corpus,
+        s: Settings,
+        folder: Path,
+        watcher: Watcher,
+        device: Device,
+        start: Start | None = None,
     ) -> None:
         if s.grad_accum % device.world:
             raise UsageError(
@@ -77,10 +87,13 @@ class Run:
         self.corpus, self.s, self.folder = corpus, s, folder
         self.watcher, self.device = watcher, device
         torch.manual_seed(s.seed)
-        self.model = Gpt(s, corpus.vocabulary.size).to(device.kind)
+        self.model = Gpt(s, corpus.vocabulary.size)
+        if start is not None:
+            start.put_into(self.model)
+        self.model.to(device.kind)
         self.optims = optimisers(self.model, s)
         self.batches = Batches(corpus.train, s)
-        self.forward: Any = self.model
+        self.forward: Any = torch.compile(self.model) if device.compiled else self.model
         self.standing = Standing()
         self.best = half(self.model)
 
@@ -93,11 +106,11 @@ class Run:
         if self.standing.best_step:
             self.best = export.read_model(self.folder)
 
-    def train(self) -> Result:
+    def train(self, prompts: Sequence[str] = (), length: int = PROMPTED_LENGTH) -> Result:
         """All steps that are left. From the first evaluation on, the folder has the best model."""
         at, s, began = self.standing, self.s, time.monotonic() - self.standing.seconds
         if self.device.rank:
-            torch.manual_seed(s.seed + self.device.rank)  # each process drops out others
+            torch.manual_seed(s.seed + self.device.rank + 1000 * at.step)  # others drop out
         if self.device.first:
             log.begin(self.folder, at.step)
         self.watcher.started(self.model.parameter_count(), at.step)
@@ -115,7 +128,7 @@ class Run:
                 at.seconds = time.monotonic() - began
                 self._check(pace)
                 mark = (at.step, time.monotonic())
-        return self._result(stopped, time.monotonic() - began)
+        return self._result(stopped, time.monotonic() - began, prompts, length)
 
     def _step(self) -> float:
         """One step of the optimisers; the mean loss of its batches, over all processes."""
@@ -172,7 +185,7 @@ class Run:
         at, s = self.standing, self.s
         return bool(s.patience) and at.step - at.best_step >= s.patience * s.eval_every
 
-    def _result(self, stopped: bool, seconds: float) -> Result:
+    def _result(self, stopped: bool, seconds: float, prompts: Sequence[str], length: int) -> Result:
         corpus, s, device = self.corpus, self.s, self.device
         # The rounded weights are what others get, so theirs are the losses to report.
         rounded = {name: torch.from_numpy(w).float() for name, w in self.best.items()}
@@ -181,10 +194,14 @@ class Run:
         def loss(ids: Any) -> float:
             return evaluate(self.model, ids, s.n_ctx, device)
 
-        first = corpus.vocabulary.encode(
-            "\n" if "\n" in corpus.text.train else corpus.text.train[0]
-        )
-        written = sample(self.model, device, list(first), SAMPLE_LENGTH, seed=s.seed)
+        def written(prompt: str, more: int, number: int) -> str:
+            first = list(corpus.vocabulary.encode(prompt))
+            ids = sample(self.model, device, first, more, seed=s.seed + number)
+            return corpus.vocabulary.decode(ids)
+
+        text = corpus.text.train
+        words = written("\n" if "\n" in text else text[0], SAMPLE_LENGTH, 0)
+        answers = [one + written(one, length, number) for number, one in enumerate(prompts)]
         if device.first and not stopped:
             state.remove(self.folder)
         return Result(
@@ -197,7 +214,8 @@ class Run:
             seconds=round(seconds, 1),
             device=device.name(),
             interrupted=stopped,
-            sample=corpus.vocabulary.decode(written),
+            sample=words,
+            samples=answers,
         )
 
 
@@ -213,10 +231,14 @@ def run(
     folder: Path,
     watcher: Watcher,
     device: Device | None = None,
+    *,
     resume: bool = False,
+    start: Start | None = None,
+    prompts: Sequence[str] = (),
+    length: int = PROMPTED_LENGTH,
 ) -> Result:
-    """Train from scratch, or go on where a run was broken off."""
-    training = Run(corpus, s, folder, watcher, device or Device())
+    """Train from scratch or further, or go on where a run was broken off."""
+    training = Run(corpus, s, folder, watcher, device or Device(), start)
     if resume:
         training.resume()
-    return training.train()
+    return training.train(prompts, length)

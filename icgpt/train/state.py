@@ -99,9 +99,8 @@ def restore(
 
 
 def remove(folder: Path) -> None:
-    """When a run is done; and what a killed one left half-written."""
-    for path in (folder / STATE_FILE, *folder.glob(f".{STATE_FILE}.*")):
-        path.unlink(missing_ok=True)
+    """When a run is done, there is nothing to go on with."""
+    (folder / STATE_FILE).unlink(missing_ok=True)
 
 
 def _check(content: dict[str, Any], corpus: Corpus, s: Settings) -> None:
@@ -110,7 +109,9 @@ def _check(content: dict[str, Any], corpus: Corpus, s: Settings) -> None:
             "The run was broken off with another text", "Give the same --data as before."
         )
     for field in fields(Settings):
-        before, now = content["settings"].get(field.name), getattr(s, field.name)
+        # A setting that is younger than the state had its default.
+        before = content["settings"].get(field.name, field.default)
+        now = getattr(s, field.name)
         if before != now and field.name not in _FREE:
             raise ResumeError(
                 f"The run was broken off with {field.name} {before}, now it is {now}",

