@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-from collections.abc import Iterable
-from importlib import import_module
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from icgpt.errors import CheckpointError, NetworkError, UsageError
+from icgpt.errors import CheckpointError, NetworkError, UsageError, quoted
+from icgpt.hub.errors import HubMissingError
+from icgpt.hub.library import endpoint, library, refusals, told
 
 _ID: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _SMALL: Final = (
@@ -39,47 +39,42 @@ def is_hub_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None and ".." not in text
 
 
-def fetch_model(model_id: str, revision: str | None = None) -> Path:
-    """The folder of a model's files, fetched as far as they aren't in the cache."""
-    hub = _library(model_id)
-    endpoint = os.environ.get("HF_ENDPOINT") or None
+def check_hub_id(text: str) -> None:
+    """UsageError for what can't be a name on the hub."""
+    if not is_hub_id(text):
+        raise UsageError(f"{quoted(text)} is no name on the hub", "Names have the form owner/name.")
+
+
+def fetch_model(model_id: str, revision: str | None = None, also: Sequence[str] = ()) -> Path:
+    """The folder of a model's files, fetched as far as they aren't in the cache.
+
+    Args:
+        model_id: owner/name.
+        revision: branch, tag or commit.
+        also: patterns of other files that are wanted.
+    """
+    hub = library(f"fetching {model_id}")
     cache = os.environ.get("HF_HUB_CACHE") or None
-    common: dict[str, Any] = {"revision": revision, "cache_dir": cache, "endpoint": endpoint}
+    common: dict[str, Any] = {"revision": revision, "cache_dir": cache, "endpoint": endpoint()}
     try:
-        info = hub.HfApi(endpoint=endpoint).model_info(model_id, revision=revision)
+        info = hub.HfApi(endpoint=endpoint()).model_info(model_id, revision=revision)
         wanted = _wanted(model_id, [one.rfilename for one in info.siblings or []])
-        return Path(hub.snapshot_download(model_id, allow_patterns=wanted, **common))
-    except _refusals(hub) as error:
+        return Path(hub.snapshot_download(model_id, allow_patterns=[*wanted, *also], **common))
+    except refusals(hub) as error:
         return _otherwise(hub, model_id, common, error)
 
 
 def fetch_file(model_id: str, name: str) -> Path | None:
     """One file of a model; None when it can't be had."""
     try:
-        hub = _library(model_id)
-    except UsageError:
+        hub = library(f"fetching {model_id}")
+    except HubMissingError:
         return None
-    endpoint = os.environ.get("HF_ENDPOINT") or None
     cache = os.environ.get("HF_HUB_CACHE") or None
     try:
-        return Path(hub.hf_hub_download(model_id, name, endpoint=endpoint, cache_dir=cache))
-    except _refusals(hub):
+        return Path(hub.hf_hub_download(model_id, name, endpoint=endpoint(), cache_dir=cache))
+    except refusals(hub):
         return None
-
-
-def _library(model_id: str) -> Any:
-    try:
-        library = import_module("huggingface_hub")
-        utilities = import_module("huggingface_hub.utils")
-        import_module("huggingface_hub.errors")
-    except ImportError as error:
-        raise UsageError(
-            f"fetching {model_id} needs huggingface_hub",
-            "Install it with: pip install 'icgpt[hub]'",
-        ) from error
-    if not sys.stderr.isatty():
-        utilities.disable_progress_bars()
-    return library
 
 
 def _wanted(model_id: str, names: Iterable[str]) -> list[str]:
@@ -91,14 +86,6 @@ def _wanted(model_id: str, names: Iterable[str]) -> list[str]:
         f"{model_id} has no weights that we read: {', '.join(sorted(there)[:8]) or 'no files'}",
         "Models need model.safetensors or pytorch_model.bin.",
     )
-
-
-def _refusals(hub: Any) -> tuple[type[BaseException], ...]:
-    """What the library raises when the hub refuses or can't be reached."""
-    # Its versions are built on different HTTP libraries, whose errors its own one derives from.
-    plain = (object, BaseException, Exception)
-    derived = [one for one in hub.errors.HfHubHTTPError.__mro__ if one not in plain]
-    return (*derived, OSError, ValueError)
 
 
 def _otherwise(hub: Any, model_id: str, common: dict[str, Any], error: BaseException) -> Path:
@@ -128,8 +115,7 @@ def _otherwise(hub: Any, model_id: str, common: dict[str, Any], error: BaseExcep
             continue
         if (Path(folder) / name).is_file():
             return Path(folder)
-    words = str(error).splitlines() or [type(error).__name__]
     raise NetworkError(
-        f"{model_id} can't be fetched: {words[0][:200]}",
+        f"{model_id} can't be fetched: {told(error)}",
         "Is this machine online? A folder or file with the model works without.",
     ) from error

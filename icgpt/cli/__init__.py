@@ -36,6 +36,11 @@ SECTIONS = {
         "upload": "Put a model into a canister.",
         "train": "Train a model (needs PyTorch).",
     },
+    "Share": {
+        "push": "Put a model on the Hugging Face hub.",
+        "pull": "Fetch a model of the Hugging Face hub into a folder.",
+        "space": "Write a Gradio Space for a model.",
+    },
     "Talk": {
         "generate": "Let the model answer a text.",
         "chat": "Talk with the model, turn by turn.",

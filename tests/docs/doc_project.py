@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from clients_kit import find_icp, write_project
 from doc_pages import Block
-from hub_server import HubServer
+from hub_server import TOKEN, HubServer
 from instruct import instruct_tokenizer
 from model_kit import GOLDEN, ROOT, new_identity, tiny_config, tiny_tensors, write_model
 
@@ -153,11 +153,19 @@ def _hub(project: DocProject) -> None:
     """A hub on loopback, which has the instruct model."""
     models = {"vicgalle/gpt2-open-instruct-v1": project.folder / "gpt2"}
     hub = project.opened.enter_context(HubServer(models))
-    project.export(HF_ENDPOINT=hub.url, HF_HOME=str(project.scratch / "hub"))
+    project.export(
+        HF_ENDPOINT=hub.url,
+        HF_HOME=str(project.scratch / "hub"),
+        HF_TOKEN=TOKEN,
+        HF_HUB_DISABLE_XET="1",
+    )
 
 
 def _story(project: DocProject) -> None:
+    """A text, and a model in ./story as `icgpt train` leaves it."""
     project.put("story.txt", "To be, or not to be, that is the question:\n" * 8)
+    for file in (ROOT / "icgpt" / "models" / "shakespeare-char").iterdir():
+        project.copy(file, f"story/{file.name}")
 
 
 def _mainnet(project: DocProject) -> None:

@@ -121,8 +121,6 @@ def _free_port() -> str:
 def _files(project: DocProject) -> None:
     """What the examples read."""
     project.put("letter.txt", "Dear friend, ")
-    for name in ("model.safetensors", "config.json", "tokenizer.json"):
-        project.copy(ROOT / "icgpt" / "models" / "shakespeare-char" / name, f"story/{name}")
     talk = "To be\n/save talk.json\n"
     project.put("talk.txt", talk)
     done = project.bash("icgpt chat -n 5 --seed 1 <talk.txt")

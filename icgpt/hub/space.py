@@ -1,0 +1,132 @@
+"""A Gradio Space for a model: a folder that runs by itself, here and on the hub.
+
+It holds app.py, requirements.txt, README.md with what the hub wants to know, this package and, of a
+model that is not on the hub, the model. The package goes with it so that the Space runs the code
+that it was tried with, and takes nothing by this name from a registry.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+import icgpt
+from icgpt.checkpoint import Checkpoint
+from icgpt.checkpoint.model_files import FILE_NAMES
+from icgpt.engine.module import FILE_NAME, find_engine
+from icgpt.errors import CheckpointError, IcgptError
+from icgpt.hub.folders import new_folder
+
+MODEL_FOLDER: Final = "model"
+_LEFT_OUT: Final = shutil.ignore_patterns("__pycache__", "models", "_canister")
+_EXTRAS: Final = ("hub", "ui")
+_EXTRA: Final = re.compile(r"""extra == ['"](\w+)['"]""")
+
+_APP: Final = '''\
+"""A page on which a model writes, as `icgpt ui` shows it."""
+
+from pathlib import Path
+
+from icgpt.ui.standalone import run
+
+run({model}, revision={revision!r}, title={title!r})
+'''
+
+_README: Final = """\
+---
+title: {title}
+emoji: 🪶
+colorFrom: indigo
+colorTo: gray
+sdk: gradio
+{sdk_version}app_file: app.py
+pinned: false
+{models}---
+
+A page on which {words} writes: seed text, max tokens, temperature, top N. The model runs on
+icgpt's engine in WebAssembly; it needs no GPU and no PyTorch.
+
+Run it on a machine of your own:
+
+```bash
+pip install -r requirements.txt
+python app.py
+```
+"""
+
+
+def write_space(
+    folder: Path, title: str, model: Checkpoint | str, revision: str | None = None
+) -> None:
+    """Writes a Space.
+
+    Args:
+        folder: where to; it must be empty, or not there.
+        title: what its page is called.
+        model: a model that goes into the Space, or owner/name of one on the hub.
+        revision: of a model on the hub.
+    """
+    if isinstance(model, Checkpoint) and "tokenizer" not in model.files:
+        raise CheckpointError(
+            f"{model.name} has no tokenizer.json, and texts need one",
+            "Put the tokenizer.json that belongs to the model beside its weights.",
+        )
+    engine = find_engine()
+    wanted = requirements()
+    licence = metadata.distribution("icgpt").read_text("licenses/LICENSE")
+    with new_folder(folder) as made:
+        package = Path(icgpt.__file__).resolve().parent
+        shutil.copytree(package, made / "icgpt", ignore=_LEFT_OUT)
+        (made / "icgpt" / "_canister").mkdir()
+        shutil.copyfile(engine, made / "icgpt" / "_canister" / FILE_NAME)
+        if licence is not None:
+            (made / "icgpt" / "LICENSE").write_text(licence)
+        (made / "requirements.txt").write_text("".join(f"{one}\n" for one in wanted))
+        if isinstance(model, Checkpoint):
+            (made / MODEL_FOLDER).mkdir()
+            for kind, file in model.files.items():
+                shutil.copyfile(file.path, made / MODEL_FOLDER / FILE_NAMES[kind])
+            place = f'str(Path(__file__).with_name("{MODEL_FOLDER}"))'
+        else:
+            place = repr(model)
+        app = _APP.format(model=place, revision=revision, title=title)
+        if not isinstance(model, Checkpoint):
+            app = app.replace("from pathlib import Path\n\n", "")
+        (made / "app.py").write_text(app)
+        (made / "README.md").write_text(_readme(title, model))
+
+
+def requirements() -> list[str]:
+    """What the page needs: what this package does, Gradio and huggingface_hub."""
+    try:
+        found = metadata.requires("icgpt") or []
+    except metadata.PackageNotFoundError as error:
+        raise IcgptError(
+            "this package is not installed, so that nobody knows what it needs",
+            "Run ./scripts/setup, or install the wheel.",
+        ) from error
+    wanted = []
+    for line in found:
+        requirement, _, marker = line.partition(";")
+        extra = _EXTRA.search(marker)
+        if extra is None or extra[1] in _EXTRAS:
+            wanted.append(requirement.strip())
+    return sorted(set(wanted))
+
+
+def _readme(title: str, model: Checkpoint | str) -> str:
+    local = isinstance(model, Checkpoint)
+    try:
+        sdk = f"sdk_version: {metadata.version('gradio')}\n"
+    except metadata.PackageNotFoundError:
+        sdk = ""  # then the hub takes its own latest one
+    return _README.format(
+        title=json.dumps(title, ensure_ascii=False),
+        sdk_version=sdk,
+        models="" if local else f"models:\n- {model}\npreload_from_hub:\n- {model}\n",
+        words="a model" if local else f"[{model}](https://huggingface.co/{model})",
+    )
