@@ -18,11 +18,11 @@ MODEL_CARD: Final = "README.md"
 BESIDE: Final = (
     MODEL_CARD,
     "LICENSE*",
+    "vocabulary.json",
+    "model_args.json",
     "generation_config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
-    "log.txt",
-    "log.jsonl",
     "log/*.txt",
     "log/*.jsonl",
     "figure/*.png",

@@ -33,7 +33,7 @@ def story(tmp_path: Path) -> Path:
     """A folder as `icgpt train` leaves it, with things in it that are nobody's business."""
     folder = tmp_path / "story"
     shutil.copytree(BUILT_IN, folder)
-    for name in (".env", "notes.txt", "state/optimizer.pt", "figure/loss.png", "log.jsonl"):
+    for name in (".env", "notes.txt", "state.pt", "figure/loss.png", "log/log.jsonl"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(name)
     (folder / "LICENSE").symlink_to(folder / ".env")

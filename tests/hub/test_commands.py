@@ -45,7 +45,7 @@ def test_a_dry_run_sends_nothing(icgpt: Said, hub: HubServer) -> None:
     said = icgpt("push", "story", "me/story", "--private", "--dry-run")
     assert "model.safetensors  5.5 MB\n" in said
     assert "to the model me/story, branch main (private, when it is made)" in said
-    assert icgpt.err == "Not sent: .env, LICENSE, notes.txt, state/optimizer.pt\n"
+    assert icgpt.err == "Not sent: .env, LICENSE, notes.txt, state.pt\n"
     told = icgpt.json("push", "story", "me/story", "--dry-run")
     assert told["files"]["model.safetensors"] == 5_469_776
     assert (told["sent"], told["left_out"][0]) == (False, ".env")

@@ -15,7 +15,7 @@ from icgpt.hub.files import Chosen, choose
 from icgpt.hub.pulling import pull
 from icgpt.hub.pushing import Target, push
 
-SENT = ["README.md", "config.json", "figure/loss.png", "log.jsonl"]
+SENT = ["README.md", "config.json", "figure/loss.png", "log/log.jsonl"]
 MODEL = ["model.safetensors", "tokenizer.json"]
 
 
@@ -34,7 +34,7 @@ def hashes(checkpoint: Checkpoint) -> list[bytes]:
 def test_what_is_sent_and_what_stays(story: Path) -> None:
     found = chosen(story)
     assert sorted(one.name for one in found.files) == sorted(SENT + MODEL)
-    assert found.left_out == [".env", "LICENSE", "notes.txt", "state/optimizer.pt"]
+    assert found.left_out == [".env", "LICENSE", "notes.txt", "state.pt"]
     assert found.length == sum(one.path.stat().st_size for one in found.files)
 
 
