@@ -73,24 +73,23 @@ class UploadError(IcgptError):
     kind = "upload"
 
 
-class FleetUploadError(UploadError):
-    """Some canisters of a fleet did not get a model; `failed` has why, by their names."""
+class FleetError(IcgptError):
+    """Some canisters of a fleet did not do what all were to do; `failed` has why, by name."""
 
-    kind = "fleet_upload"
-    usual_hint = (
-        "Upload again: those that have the model are left alone, the others go on where they were."
-    )
+    kind = "fleet"
 
-    def __init__(self, done: list[str], failed: dict[str, IcgptError]) -> None:
+    def __init__(
+        self, what: str, done: list[str], failed: dict[str, IcgptError], hint: str
+    ) -> None:
         whole = len(done) + len(failed)
         super().__init__(
-            f"{len(failed)} of {whole} canisters did not get the model ({_reasons(failed)})"
+            f"{len(failed)} of {whole} canisters did not {what} ({_reasons(failed)})", hint
         )
         self.done = done
         self.failed = failed
 
     def to_json(self) -> dict[str, Any]:
-        """Adds who has it, and the error of each that has not."""
+        """Adds who did it, and the error of each that did not."""
         failed = {name: error.to_json() for name, error in self.failed.items()}
         return {**super().to_json(), "done": self.done, "failed": failed}
 
@@ -195,6 +194,14 @@ class VerificationError(IcgptError):
         "The answer was not used. Try again; when that doesn't help, someone may be answering in "
         "the network's place."
     )
+
+
+def of_several(what: str, done: list[str], failed: dict[str, IcgptError], hint: str) -> IcgptError:
+    """The error where some of several canisters failed: their own, when all did so alike."""
+    first, *others = failed.values()
+    if not done and all(type(one) is type(first) and str(one) == str(first) for one in others):
+        return first
+    return FleetError(what, done, failed, hint)
 
 
 def _reasons(errors: dict[str, IcgptError]) -> str:

@@ -100,7 +100,7 @@ def evaluate(
     ids = _tokens(model, text, max_tokens)
     if len(ids) < 2:
         raise UsageError(
-            f"the text has {len(ids)} tokens, and the first one can't be scored",
+            f"the text has {'one token' if ids else 'no tokens'}, and the first can't be scored",
             "Give a longer one.",
         )
     step = max(1, shape.n_ctx // 2) if stride is None else min(stride, shape.n_ctx)

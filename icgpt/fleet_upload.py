@@ -14,7 +14,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from icgpt.checkpoint import Checkpoint
 from icgpt.client import ModelCanister
-from icgpt.errors import FleetUploadError, IcgptError
+from icgpt.errors import IcgptError, of_several
 from icgpt.results import ModelInfo
 from icgpt.sending import AT_ONCE
 from icgpt.upload import OnStep, Source, Step, Upload, put
@@ -25,6 +25,9 @@ OnMemberStep: TypeAlias = Callable[[str, Step], None]
 """Told of a canister's name and where it stands; of no name while the model is converted."""
 
 EVERYBODY: Final = ""
+_AGAIN: Final = (
+    "Upload again: those that have the model are left alone, the others go on where they were."
+)
 
 
 def upload_fleet(
@@ -38,7 +41,7 @@ def upload_fleet(
 ) -> dict[str, Upload]:
     """Uploads a checkpoint to several canisters and sets it up in each.
 
-    FleetUploadError names those that did not get it; when all failed alike, it is their error.
+    FleetError names those that did not get it; when all failed alike, it is their error.
 
     Args:
         models: the canisters by their names, which one client reaches.
@@ -66,7 +69,7 @@ def upload_fleet(
 
     done = crew.each(list(infos), bring)
     if crew.failed:
-        raise _failure(list(done), crew.failed)
+        raise of_several("get the model", list(done), crew.failed, _AGAIN)
     return done
 
 
@@ -127,10 +130,3 @@ class _Crew:
             done[name] = result()
         except IcgptError as error:
             self.failed[name] = error
-
-
-def _failure(done: list[str], failed: dict[str, IcgptError]) -> IcgptError:
-    first, *others = failed.values()
-    if not done and all(type(one) is type(first) and str(one) == str(first) for one in others):
-        return first
-    return FleetUploadError(done, failed)

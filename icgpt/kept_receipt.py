@@ -201,7 +201,9 @@ def read(path: Path) -> KeptReceipt:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"can't read {path}: {error.strerror}") from error
+        raise UsageError(
+            f"can't read {path}: {error.strerror}", "Name a file that --receipt wrote."
+        ) from error
     return parse(data)
 
 

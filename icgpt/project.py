@@ -74,6 +74,7 @@ class Project:
         raise UnknownCanisterError(
             f"no canister '{name_or_id}' is known on the network '{network}'",
             "Create it with: icgpt deploy"
+            + ("" if name_or_id == DEFAULT_NAME else f" --canister {name_or_id}")
             + ("" if network == "local" else f" --network {network}"),
         )
 

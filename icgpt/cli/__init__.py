@@ -153,7 +153,18 @@ def _from_click(error: click.ClickException) -> dict[str, Any]:
     if isinstance(error, click.UsageError) and error.ctx is not None:
         hint = f"See: {error.ctx.command_path} --help"
     kind = "usage" if error.exit_code == 2 else "failed"
-    return _failed(kind, error.format_message(), hint, error.exit_code)
+    words = error.format_message()
+    for theirs, ours in _WORDS.items():
+        words = words.replace(theirs, ours)
+    return _failed(kind, words, hint, error.exit_code)
+
+
+# What click calls its types is no English.
+_WORDS = {
+    "is not a valid integer range": "is not a whole number",
+    "is not a valid integer": "is not a whole number",
+    "is not a valid float range": "is not a number",
+}
 
 
 def _from_system(error: OSError) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from icgpt.cli.common import F, answer, calling_options, opened_models, read_principal
+from icgpt.cli.common import F, all_models, answer, calling_options, opened, read_principal
 from icgpt.cli.help import Command, Group
 
 if TYPE_CHECKING:
     from icgpt.client import ModelCanister
 
 KEEP: Final = object()  # an option that was left out
-ROLES = click.Choice(["user", "manager"])
+MANAGER: Final = "manager"
+ROLES = click.Choice(["user", MANAGER])
 
 
 @click.group(
@@ -44,18 +46,18 @@ def public(
     mode: str, canister: str, network: str | None, identity: str | None, as_json: bool
 ) -> None:
     """Let anyone use the model, or only those on the lists."""
-    with opened_models(canister, network, identity) as models:
-        for model in models:
-            model.set_public(mode == "on")
-        _show(models[0], as_json)
+    with opened(network, identity) as place:
+        models = all_models(place, canister)
+        _change(models, lambda model: model.set_public(mode == "on"))
+        _show(models, as_json)
 
 
 @access.command(cls=Command, examples=["icgpt access list --json"], name="list")
 @calling_options
 def list_(canister: str, network: str | None, identity: str | None, as_json: bool) -> None:
     """Show managers, users and whether public mode is on."""
-    with opened_models(canister, network, identity) as models:
-        _show(models[0], as_json)
+    with opened(network, identity) as place:
+        _show(all_models(place, canister), as_json)
 
 
 def _changing_options(function: F) -> F:
@@ -87,10 +89,10 @@ def add(
 ) -> None:
     """Put a principal on a list."""
     who = read_principal(principal)
-    with opened_models(canister, network, identity) as models:
-        for model in models:
-            (model.add_manager if role == "manager" else model.add_user)(who)
-        _show(models[0], as_json)
+    with opened(network, identity) as place:
+        models = all_models(place, canister)
+        _change(models, lambda one: (one.add_manager if role == MANAGER else one.add_user)(who))
+        _show(models, as_json)
 
 
 @access.command(
@@ -111,10 +113,12 @@ def remove(
 ) -> None:
     """Take a principal off a list."""
     who = read_principal(principal)
-    with opened_models(canister, network, identity) as models:
-        for model in models:
-            (model.remove_manager if role == "manager" else model.remove_user)(who)
-        _show(models[0], as_json)
+    with opened(network, identity) as place:
+        models = all_models(place, canister)
+        _change(
+            models, lambda one: (one.remove_manager if role == MANAGER else one.remove_user)(who)
+        )
+        _show(models, as_json)
 
 
 def _limit(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
@@ -139,7 +143,9 @@ def _limit(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option(
     "--user-tokens", metavar="N|none", callback=_limit, help="Tokens a day of each user, or none."
 )
-@click.option("--user-jobs", type=click.IntRange(1, 2**32 - 1), help="Jobs of each user at once.")
+@click.option(
+    "--user-jobs", type=click.IntRange(1, 2**32 - 1), metavar="N", help="Jobs of each user at once."
+)
 @click.option(
     "--public-tokens",
     metavar="N|none",
@@ -147,12 +153,16 @@ def _limit(_context: click.Context, _parameter: click.Parameter, value: str | No
     help="Tokens a day of all others, or none.",
 )
 @click.option(
-    "--public-jobs", type=click.IntRange(1, 2**32 - 1), help="Jobs of all others at once."
+    "--public-jobs",
+    type=click.IntRange(1, 2**32 - 1),
+    metavar="N",
+    help="Jobs of all others at once.",
 )
-@click.option("--queue", type=click.IntRange(1, 2**32 - 1), help="Jobs that may wait.")
+@click.option("--queue", type=click.IntRange(1, 2**32 - 1), metavar="N", help="Jobs that may wait.")
 @click.option(
     "--cycles-floor",
     type=click.IntRange(0, 2**64 - 1),
+    metavar="N",
     help="With fewer cycles no new work is taken.",
 )
 @calling_options
@@ -182,18 +192,37 @@ def quotas(
         "cycles_floor": KEEP if cycles_floor is None else cycles_floor,
     }
     changes = {name: value for name, value in wanted.items() if value is not KEEP}
-    with opened_models(canister, network, identity) as models:
-        for model in models if changes else ():
-            model.set_quotas(replace(model.quotas(), **changes))
-        now, usage = vars(models[0].quotas()), vars(models[0].usage())
+    with opened(network, identity) as place:
+        models = all_models(place, canister)
+        if changes:
+            _change(models, lambda one: one.set_quotas(replace(one.quotas(), **changes)))
+        first = models[next(iter(models))]
+        now, usage = vars(first.quotas()), vars(first.usage())
     lines = [f"{name:<22}{'none' if v is None else f'{v:,}'}" for name, v in now.items()]
     left = "no limit" if usage["tokens_left"] is None else f"{usage['tokens_left']:,} left"
     lines.append(f"used today by this {usage['role']}: {usage['tokens_today']:,} tokens, {left}")
     answer(as_json, {**now, "usage": usage}, "\n".join(lines))
 
 
-def _show(model: ModelCanister, as_json: bool) -> None:
-    now = model.access().to_json()
+def _change(models: dict[str, ModelCanister], change: Callable[[ModelCanister], object]) -> None:
+    """Changes all canisters of a fleet; one that refuses keeps no other from it, and is named."""
+    from icgpt.errors import IcgptError, RefusedError, of_several
+
+    done: list[str] = []
+    failed: dict[str, IcgptError] = {}
+    for name, model in models.items():
+        try:
+            change(model)
+        except RefusedError as error:
+            failed[name] = error
+        else:
+            done.append(name)
+    if failed:
+        raise of_several("take the change", done, failed, "Say it again when all of them answer.")
+
+
+def _show(models: dict[str, ModelCanister], as_json: bool) -> None:
+    now = models[next(iter(models))].access().to_json()
     lines = [f"public    {'on' if now['public'] else 'off'}"]
     lines += [f"manager   {one}" for one in now["managers"]]
     lines += [f"user      {one}" for one in now["users"]]

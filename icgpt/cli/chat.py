@@ -20,6 +20,7 @@ from icgpt.cli.common import (
     opened_writer,
     show,
 )
+from icgpt.cli.completing import FILES
 from icgpt.cli.drawing import drawing_options, stop_option
 from icgpt.cli.help import Command
 
@@ -82,7 +83,7 @@ def chat_options(function: F) -> F:
     callback=_roles,
     help="Talk as in a play: your name, and the model's.",
 )
-@click.option("--load", metavar="FILE", help="Go on with what /save wrote.")
+@click.option("--load", metavar="FILE", help="Go on with what /save wrote.", shell_complete=FILES)
 @click.option(
     "--receipts",
     type=click.Path(file_okay=False, path_type=Path),

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
+from icgpt.cli.completing import CANISTERS, IDENTITIES, NETWORKS
+
 if TYPE_CHECKING:
     from icgpt.agent import Agent
     from icgpt.client import ModelCanister
@@ -49,6 +51,7 @@ def network_option(function: F) -> F:
         "--network",
         envvar="ICGPT_NETWORK",
         metavar="local|ic|URL",
+        shell_complete=NETWORKS,
         help="The network; the local one when left out.",
     )
     return option(function)
@@ -60,6 +63,7 @@ def identity_option(function: F) -> F:
         "--identity",
         envvar="ICGPT_IDENTITY",
         metavar="PEM|anonymous",
+        shell_complete=IDENTITIES,
         help="Who calls; icgpt's own key when left out.",
     )
     return option(function)
@@ -87,16 +91,9 @@ def canister_option(function: F) -> F:
         show_default=True,
         metavar="NAME|ID",
         help="The canister: a name of the project, or an id.",
-        shell_complete=_canister_names,
+        shell_complete=CANISTERS,
     )
     return option(function)
-
-
-def _canister_names(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
-    """For the shell's Tab: the names that the project's files know."""
-    from icgpt import project
-
-    return [name for name in project.find().names() if name.startswith(begun)]
 
 
 def calling_options(function: F) -> F:
@@ -136,17 +133,13 @@ def opened_model(
         yield ModelCanister(agent, project.resolve(canister, target.name))
 
 
-@contextmanager
-def opened_models(
-    canister: str, network: str | None, identity: str | None
-) -> Iterator[list[ModelCanister]]:
-    """All model canisters of a fleet; one, where the name is one canister's."""
+def all_models(place: tuple[Agent, Network, Project], canister: str) -> dict[str, ModelCanister]:
+    """All model canisters of a fleet by their names; one, where the name is one canister's."""
     from icgpt.client import ModelCanister
 
-    with opened(network, identity) as (agent, target, project):
-        members = project.fleet(canister, target.name).values()
-        ids = list(members) or [project.resolve(canister, target.name)]
-        yield [ModelCanister(agent, one) for one in ids]
+    agent, target, project = place
+    ids = project.fleet(canister, target.name) or {canister: project.resolve(canister, target.name)}
+    return {name: ModelCanister(agent, id_) for name, id_ in ids.items()}
 
 
 @contextmanager

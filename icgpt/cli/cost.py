@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icgpt.cli.common import answer, bytes_text, calling_options, count_text, opened_model, say
+from icgpt.cli.completing import MODELS, SHAPES
 from icgpt.cli.help import Command
 from icgpt.cli.sources import source_options
 
@@ -50,12 +51,16 @@ if TYPE_CHECKING:
     help="How many tokens a prompt has.",
 )
 @click.option(
-    "--shape", metavar="NAME", help="A model that was measured, instead of the canister's."
+    "--shape",
+    metavar="NAME",
+    help="A model that was measured, instead of the canister's.",
+    shell_complete=SHAPES,
 )
 @click.option(
     "--upload",
     "source",
     metavar="SOURCE",
+    shell_complete=MODELS,
     help="What the upload of a model takes instead, as `icgpt upload --dry-run` tells it.",
 )
 @click.option(

@@ -43,4 +43,6 @@ def tell_estimate(
 
 
 def _seconds(count: float) -> str:
+    if count < 9.95:
+        return f"{count:.1f} s"
     return f"{count:.0f} s" if count < 120 else f"{count / 60:.0f} min"

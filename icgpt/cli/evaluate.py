@@ -22,6 +22,7 @@ from icgpt.cli.common import (
     writer,
     yes_option,
 )
+from icgpt.cli.completing import FILES
 from icgpt.cli.help import Command
 
 MAX_FILE_BYTES: Final = 64 << 20
@@ -36,7 +37,7 @@ MAX_FILE_BYTES: Final = 64 << 20
         "cat story.txt | icgpt eval - --json",
     ],
 )
-@click.argument("file")
+@click.argument("file", shell_complete=FILES)
 @click.option(
     "--stride",
     type=click.IntRange(1),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icgpt.cli.common import (
+    all_models,
     answer,
     before_spending,
     bytes_text,
@@ -18,6 +19,7 @@ from icgpt.cli.common import (
     say,
     yes_option,
 )
+from icgpt.cli.completing import CANISTERS, MODELS
 from icgpt.cli.estimates import introduce, tell_estimate
 from icgpt.cli.help import Command
 from icgpt.cli.sources import source_options
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
         "icgpt upload uc7oy-…-cai ./gpt2 --network ic --identity me.pem",
     ],
 )
-@click.argument("canister")
-@click.argument("source")
+@click.argument("canister", shell_complete=CANISTERS)
+@click.argument("source", shell_complete=MODELS)
 @click.option(
     "--precision",
     type=click.Choice(["int8", "int16", "f32"]),
@@ -86,7 +88,6 @@ def upload(
     is named by its id. On mainnet, what it costs is said first, and asked.
     """
     from icgpt.cli import progress
-    from icgpt.client import ModelCanister
     from icgpt.fleet_upload import upload_fleet
 
     checkpoint = open_source(source)
@@ -95,16 +96,15 @@ def upload(
         tell_estimate(as_json, checkpoint, precision, seed_flow)
         return
     try:
-        with opened(network, identity) as (agent, target, project):
-            fleet = project.fleet(canister, target.name)
-            ids = fleet or {canister: project.resolve(canister, target.name)}
-            models = {name: ModelCanister(agent, id_) for name, id_ in ids.items()}
+        with opened(network, identity) as place:
+            models = all_models(place, canister)
+            fleet = len(models) > 1
 
             def agree(count: int, cycles: int) -> None:
                 what = "The upload" + (f", to each of {count} canisters," if count > 1 else "")
-                before_spending(target, what, cycles, yes, as_json)
+                before_spending(place[1], what, cycles, yes, as_json)
 
-            with progress.shown(list(fleet)) as show:
+            with progress.shown(list(models) if fleet else ()) as show:
                 done = upload_fleet(models, checkpoint, show, force, precision, seed_flow, agree)
     except KeyboardInterrupt:
         say("What was sent is kept. Upload again to go on with it.")

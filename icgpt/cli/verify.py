@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icgpt.cli.common import answer, identity_option, json_option, network_option, opened, say
+from icgpt.cli.completing import FILES, MODELS
 from icgpt.cli.help import Command
 from icgpt.cli.sources import source_options
 
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
 @click.option(
     "--root-key",
     metavar="FILE|HEX",
+    shell_complete=FILES,
     help="The network's root key; the one that is known here when left out.",
 )
 @click.option("--replay", is_flag=True, help="Also let the canister write the answer again.")
 @click.option(
     "--local",
     metavar="SOURCE",
+    shell_complete=MODELS,
     help="Replay in this process, with the model as `icgpt upload` takes it.",
 )
 @click.option(

@@ -110,6 +110,16 @@ def test_all_of_them_let_the_same_people_in(icgpt: Cli) -> None:
         assert icgpt.json("access", "quotas", "-c", name)["queue"] == 7
     icgpt("access", "remove", "2vxsx-fae")
     assert icgpt.json("access", "list", "-c", "model-2")["users"] == []
+    stop("model-2")
+    error = icgpt.json("access", "add", "2vxsx-fae", code=1)["error"]
+    assert (error["kind"], error["done"], list(error["failed"])) == (
+        "fleet",
+        ["model"],
+        ["model-2"],
+    )
+    assert "1 of 2 canisters did not take the change (model-2: " in error["message"]
+    assert icgpt.json("access", "list")["users"] == ["2vxsx-fae"]
+    icgpt("access", "remove", "2vxsx-fae", "--identity", "anonymous", code=1)
 
 
 def test_those_who_ask_once_each_ask_all_of_them(fleet: Cli) -> None:
@@ -166,7 +176,7 @@ def test_one_that_fails_loses_the_others_nothing(fleet: Cli, tmp_path: Path) -> 
     other = str(write_model(tmp_path / "other", config))
     stop("model-2")
     error = fleet.json("upload", "model", other, code=1)["error"]
-    assert error["kind"] == "fleet_upload"
+    assert error["kind"] == "fleet"
     assert error["done"] == ["model", "model-3"]
     assert list(error["failed"]) == ["model-2"]
     assert error["failed"]["model-2"]["kind"] == "rejected"

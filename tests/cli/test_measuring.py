@@ -70,7 +70,7 @@ def test_perplexity(ready: Cli, tmp_path: Path, stride: int) -> None:
 
 def test_texts_that_cannot_be_scored(ready: Cli, tmp_path: Path) -> None:
     file = tmp_path / "text.txt"
-    for content, words in ((b"", "0 tokens"), (b"N", "1 tokens"), (b"\xff\xfe", "not UTF-8")):
+    for content, words in ((b"", "no tokens"), (b"N", "one token"), (b"\xff\xfe", "not UTF-8")):
         file.write_bytes(content)
         ready("eval", str(file), code=2)
         assert words in ready.err
@@ -288,3 +288,8 @@ def test_what_is_completed(ready: Cli) -> None:
     assert complete("ge") == ["generate"]
     assert complete("generate", "--temp") == ["--temperature", "--template"]
     assert complete("status", "-c", "") == ["model"]
+    assert complete("upload", "") == ["model"]
+    assert complete("upload", "model", "shakespeare-c") == ["shakespeare-c", "shakespeare-char"]
+    assert complete("status", "--network", "") == ["local", "ic"]
+    assert complete("status", "--identity", "an") == ["an", "anonymous"]
+    assert complete("cost", "--shape", "gpt2-12") == ["gpt2-124m"]

@@ -66,7 +66,7 @@ def test_every_option_has_a_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(variable, "many")
-    assert "'many' is not a valid integer" in told(capsys, *arguments, code=2)
+    assert "'many' is not a whole number" in told(capsys, *arguments, code=2)
     monkeypatch.setenv(variable, "5")
     assert (variable, "5") in [(origin, value) for value, origin in values(capsys).values()]
 

@@ -12,7 +12,7 @@ from model_kit import MakeCanister, tiny_config, write_model
 from icgpt import conversion, sending
 from icgpt.checkpoint import Checkpoint, open_checkpoint
 from icgpt.client import ModelCanister
-from icgpt.errors import CheckpointError, FleetUploadError, NetworkError
+from icgpt.errors import CheckpointError, FleetError, NetworkError
 from icgpt.fleet_upload import upload_fleet
 from icgpt.upload import Step
 
@@ -103,7 +103,7 @@ def test_those_that_failed_are_gone_on_with(
             return write(file, at, data)
 
         patch.setattr(three["b"], "write", broken)
-        with pytest.raises(FleetUploadError) as failure:
+        with pytest.raises(FleetError) as failure:
             upload_fleet(three, checkpoint)
     assert failure.value.done == ["a", "c"]
     assert {name: str(error) for name, error in failure.value.failed.items()} == {"b": "gone"}
