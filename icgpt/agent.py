@@ -14,11 +14,10 @@ from __future__ import annotations
 from typing import Final, TypeVar
 
 from icgpt import protocol
-from icgpt.identity import Identity
 from icgpt.protocol import MAX_ARGUMENT_BYTES, Caller
 from icgpt.retries import Limits
 from icgpt.steps import Awaiting, Blocking, Steps, run, run_async
-from icgpt.transport import Closing, Transport
+from icgpt.transport import AsyncClosing, Closing, Transport
 
 __all__ = ["MAX_ARGUMENT_BYTES", "Agent", "AsyncAgent", "Limits", "fetch_root_key"]
 
@@ -37,14 +36,7 @@ class Agent(Caller, Closing):
         limits: how long calls may take.
     """
 
-    def __init__(
-        self,
-        url: str,
-        root_key: bytes,
-        identity: Identity | None = None,
-        limits: Limits | None = None,
-    ) -> None:
-        super().__init__(url, root_key, identity, limits)
+    def _open(self) -> None:
         self.transport = Transport(self.url)
 
     def run(self, steps: Steps[T]) -> T:
@@ -62,7 +54,7 @@ class Agent(Caller, Closing):
         self.transport.close()
 
 
-class AsyncAgent(Caller):
+class AsyncAgent(Caller, AsyncClosing):
     """The same for asyncio; the calls are awaited, as many at once as there is work for.
 
     Args:
@@ -72,14 +64,7 @@ class AsyncAgent(Caller):
         limits: how long calls may take.
     """
 
-    def __init__(
-        self,
-        url: str,
-        root_key: bytes,
-        identity: Identity | None = None,
-        limits: Limits | None = None,
-    ) -> None:
-        super().__init__(url, root_key, identity, limits)
+    def _open(self) -> None:
         from icgpt.async_transport import AsyncTransport  # asyncio takes long to load
 
         self.transport = AsyncTransport(self.url)
@@ -97,12 +82,6 @@ class AsyncAgent(Caller):
     async def close(self) -> None:
         """Ends the connections."""
         await self.transport.close()
-
-    async def __aenter__(self) -> AsyncAgent:
-        return self
-
-    async def __aexit__(self, *how: object) -> None:
-        await self.close()
 
 
 def fetch_root_key(url: str) -> bytes:

@@ -24,7 +24,7 @@ from icgpt.methods import Handle
 from icgpt.principal import from_text
 from icgpt.results import Completion
 from icgpt.steps import Awaiting, Blocking, Pause, Steps
-from icgpt.transport import Closing
+from icgpt.transport import AsyncClosing, Closing
 
 if TYPE_CHECKING:
     from icgpt.project import Project
@@ -133,7 +133,7 @@ class ModelCanister(Handle, Closing):
         self.agent.close()
 
 
-class AsyncModelCanister(Handle):
+class AsyncModelCanister(Handle, AsyncClosing):
     """The same for asyncio: every method is awaited, `stream` gives an async iterator.
 
     Args:
@@ -235,12 +235,6 @@ class AsyncModelCanister(Handle):
     async def close(self) -> None:
         """Ends the connections."""
         await self.agent.close()
-
-    async def __aenter__(self) -> AsyncModelCanister:
-        return self
-
-    async def __aexit__(self, *how: object) -> None:
-        await self.close()
 
 
 class Job:

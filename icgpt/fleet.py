@@ -33,7 +33,7 @@ from icgpt.fleet_members import (
 from icgpt.identity import Identity
 from icgpt.results import Completion, ModelInfo
 from icgpt.steps import Awaiting, Blocking, Steps
-from icgpt.transport import Closing
+from icgpt.transport import AsyncClosing, Closing
 
 T = TypeVar("T")
 
@@ -249,7 +249,7 @@ class FleetStream(_FleetJob):
         self.fleet.run(methods.cancel(self.member, self.job))
 
 
-class AsyncFleet(Group):
+class AsyncFleet(Group, AsyncClosing):
     """The same for asyncio: every method is awaited, `stream` gives an async iterator.
 
     Args:
@@ -306,12 +306,6 @@ class AsyncFleet(Group):
     async def close(self) -> None:
         """Ends the connections."""
         await self.agent.close()
-
-    async def __aenter__(self) -> AsyncFleet:
-        return self
-
-    async def __aexit__(self, *how: object) -> None:
-        await self.close()
 
 
 class AsyncFleetStream(_FleetJob):

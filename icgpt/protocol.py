@@ -73,6 +73,10 @@ class Caller:
         self.limits = limits or Limits()
         self.synchronous = True
         self.node_keys: dict[bytes, dict[bytes, bytes]] = {}
+        self._open()
+
+    def _open(self) -> None:
+        """Makes what carries requests, where there is such a thing."""
 
 
 # --- The three kinds of requests

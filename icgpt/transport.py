@@ -46,6 +46,20 @@ class Closing:
         self.close()
 
 
+class AsyncClosing:
+    """The same, awaited."""
+
+    async def close(self) -> None:
+        """Ends what is open."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *how: object) -> None:
+        await self.close()
+
+
 class Transport(Closing):
     """Blocking HTTP. `close()` it, or use it as a context manager; threads may share it."""
 

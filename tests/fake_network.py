@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import socket
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import cbor2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from loopback_server import LoopbackServer, Quiet
 from py_arkworks_bls12381 import G1Point, G2Point, Scalar
 
 from icgpt.certificate import DOMAIN, KEY_PREFIX, root_hash
@@ -94,7 +94,7 @@ def delegate(low: bytes, high: bytes, sharded: bool = False) -> dict[str, Any]:
 
 
 @dataclass
-class FakeNetwork:
+class FakeNetwork(LoopbackServer):
     """Runs while its context lasts. `reply` makes the answers of all methods."""
 
     reply: Callable[[str, bytes], bytes | tuple[int, str, str]] = lambda method, arg: arg
@@ -118,9 +118,7 @@ class FakeNetwork:
     def __enter__(self) -> FakeNetwork:
         fake = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(Quiet, BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.answer(200, fake.spoil(self.path, cbor2.dumps({"root_key": ROOT.key})))
 
@@ -147,20 +145,8 @@ class FakeNetwork:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *arguments: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-        self.thread.start()
+        self.serve(Handler)
         return self
-
-    def __exit__(self, *arguments: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
 
     def certify(self, content: dict[bytes, Any]) -> bytes:
         if self.delegation is None:

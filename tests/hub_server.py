@@ -11,13 +11,14 @@ import hashlib
 import json
 import shutil
 import tempfile
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from loopback_server import LoopbackServer, Quiet
 
 TOKEN = "hf_" + 20 * "x"
 READER = "hf_" + 20 * "r"  # may read only
@@ -38,7 +39,7 @@ class Repository:
     messages: list[str] = field(default_factory=list)
 
 
-class HubServer:
+class HubServer(LoopbackServer):
     """Runs while its context lasts. A model is an id and a folder; `gated` ones want TOKEN.
 
     What is made by clients is in `repositories`: "models/owner/name" or "spaces/owner/name".
@@ -56,9 +57,7 @@ class HubServer:
     def __enter__(self) -> HubServer:
         hub = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(Quiet, BaseHTTPRequestHandler):
             def do_HEAD(self) -> None:
                 self.answer(False)
 
@@ -88,21 +87,12 @@ class HubServer:
                 if whole:
                     self.wfile.write(content)
 
-            def log_message(self, *arguments: Any) -> None:
-                pass
-
         self.scratch = tempfile.TemporaryDirectory()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-        self.thread.start()
+        self.serve(Handler)
         return self
 
     def __exit__(self, *arguments: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+        super().__exit__(*arguments)
         self.scratch.cleanup()
 
     def folder(self, name: str, revision: str = "main") -> Path:

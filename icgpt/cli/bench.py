@@ -11,6 +11,7 @@ from icgpt.cli.common import (
     before_spending,
     calling_options,
     canisters_of,
+    count_option,
     count_text,
     opened,
     say,
@@ -28,39 +29,12 @@ from icgpt.cli.help import Command
         "icgpt bench --jobs 8 --json",
     ],
 )
-@click.option(
-    "-n",
-    "--tokens",
-    type=click.IntRange(2, 4096),
-    default=64,
-    show_default=True,
-    metavar="N",
-    help="How many tokens each answer has.",
+@count_option(
+    "-n", "--tokens", default=64, least=2, most=4096, text="How many tokens each answer has."
 )
-@click.option(
-    "--prompt-tokens",
-    type=click.IntRange(1, 4096),
-    default=16,
-    show_default=True,
-    metavar="N",
-    help="How many tokens each prompt has.",
-)
-@click.option(
-    "--jobs",
-    type=click.IntRange(1, 32),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="How many answers are written at once.",
-)
-@click.option(
-    "--rounds",
-    type=click.IntRange(1, 100),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="How often all of it is done.",
-)
+@count_option("--prompt-tokens", default=16, most=4096, text="How many tokens each prompt has.")
+@count_option("--jobs", default=1, most=32, text="How many answers are written at once.")
+@count_option("--rounds", default=3, most=100, text="How often all of it is done.")
 @yes_option
 @calling_options
 def bench(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from icgpt.cli.chat_commands import Settings
     from icgpt.cli.proofs import Proof
     from icgpt.cli.writing import Written
+    from icgpt.results import Completion
 
 TOKENS: Final = 200
 TEMPERATURE: Final = 0.8
@@ -241,7 +242,7 @@ class _Talk:
             click.echo(json.dumps({"you": turn.you, **done.completion.to_json(), "stats": figures}))
         self._tell_how_it_ended(done)
         if proof is not None and not done.interrupted:
-            self._keep(proof)
+            self._keep(proof, done.completion)
         if self.settings.stats:
             aside(statistics_line(figures))
         if self.person:
@@ -249,11 +250,11 @@ class _Talk:
         if done.interrupted and not self.person:
             raise KeyboardInterrupt
 
-    def _keep(self, proof: Proof) -> None:
+    def _keep(self, proof: Proof, done: Completion) -> None:
         from icgpt.errors import IcgptError
 
         try:
-            proof.keep()
+            proof.keep(done)
         except IcgptError as error:
             # The answer is here all the same, and the conversation goes on with it.
             if not self.person:

@@ -69,6 +69,20 @@ def identity_option(function: F) -> F:
     return option(function)
 
 
+def count_option(
+    *names: str, default: int, text: str, least: int = 1, most: int | None = None
+) -> Callable[[F], F]:
+    """An option that is a number and has a default which its help shows."""
+    return click.option(
+        *names,
+        type=click.IntRange(least, most),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help=text,
+    )
+
+
 def yes_option(function: F) -> F:
     """`--yes`."""
     option = click.option(

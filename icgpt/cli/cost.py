@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from icgpt.cli.common import answer, bytes_text, calling_options, count_text, opened_model, say
+from icgpt.cli.common import (
+    answer,
+    bytes_text,
+    calling_options,
+    count_option,
+    count_text,
+    opened_model,
+    say,
+)
 from icgpt.cli.completing import MODELS, SHAPES
 from icgpt.cli.help import Command
 from icgpt.cli.sources import source_options
@@ -25,31 +33,9 @@ if TYPE_CHECKING:
         "icgpt cost --upload ./gpt2 --precision int8",
     ],
 )
-@click.option(
-    "--tokens",
-    type=click.IntRange(1),
-    default=1_000_000,
-    show_default=True,
-    metavar="N",
-    help="How many tokens are written in all.",
-)
-@click.option(
-    "--answer",
-    "length",
-    type=click.IntRange(1),
-    default=100,
-    show_default=True,
-    metavar="N",
-    help="How many tokens an answer has.",
-)
-@click.option(
-    "--prompt",
-    type=click.IntRange(1),
-    default=20,
-    show_default=True,
-    metavar="N",
-    help="How many tokens a prompt has.",
-)
+@count_option("--tokens", default=1_000_000, text="How many tokens are written in all.")
+@count_option("--answer", "length", default=100, text="How many tokens an answer has.")
+@count_option("--prompt", default=20, text="How many tokens a prompt has.")
 @click.option(
     "--shape",
     metavar="NAME",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,7 @@ def _written(
     if done.interrupted:
         raise KeyboardInterrupt
     if proof is not None:
-        proof.keep()
+        return replace(done, completion=proof.keep(done.completion))
     return done
 
 

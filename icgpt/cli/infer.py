@@ -54,8 +54,7 @@ def infer(
             written = write(model, list(token_ids), options, lambda piece: None, proof.begin)
             if written.interrupted:
                 raise KeyboardInterrupt
-            proof.keep()
-            done = written.completion
+            done = proof.keep(written.completion)
         seconds = time.monotonic() - began
     echoed = len(token_ids) if options["echo"] else 0
     figures = statistics(done, seconds, 4 * len(token_ids), echoed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from icgpt.cli.common import F, say
 if TYPE_CHECKING:
     from icgpt.client import ModelCanister, Stream
     from icgpt.fleet import Fleet
+    from icgpt.results import Completion
 
 
 def receipt_option(function: F) -> F:
@@ -56,8 +58,9 @@ class Proof:
         self._writer = ModelCanister(self.model.agent, self._asked.canister)
         return Stream(self._writer, self._asked.job)
 
-    def keep(self) -> None:
-        """Writes the receipt of what was begun."""
+    def keep(self, done: Completion) -> Completion:
+        """Writes the receipt of what was begun; the same answer with the job and who wrote it."""
         receipt = self._writer.keep(self._asked)
         receipt.write(self.path, self.model.agent.root_key)
         say(f"What proves it is in {self.path}; check it with: icgpt verify {self.path}")
+        return replace(done, job=self._asked.job, canister=self._asked.canister)

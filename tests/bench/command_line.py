@@ -8,7 +8,6 @@ some rounds; the network is a process of its own on the same cores.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import pty
@@ -89,15 +88,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), options.rounds)
-    if options.write:
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-        rows = [[name.replace("_", " "), str(value)] for name, value in result.items()]
-        page.put("cli", page.table(["figure", "value"], rows))
-    if options.json:
-        print(json.dumps(result, indent=2))
-        return
-    for name, value in result.items():
-        print(f"{name.replace('_', ' '):32} {value}")
+    page.tell(options, "cli", RESULTS, result)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ A table stands between `<!-- NAME -->` and `<!-- end of NAME -->`; what is betwe
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,19 @@ def put(name: str, text: str, path: Path | None = None) -> None:
     if count != 1:
         raise SystemExit(f"{path} has {count} places named {name} instead of one")
     path.write_text(new)
+
+
+def tell(options: argparse.Namespace, name: str, results: Path, found: dict[str, Any]) -> None:
+    """Prints figures, one a line or as --json; with --write the page and its file have them too."""
+    if options.write:
+        results.write_text(json.dumps(found, indent=1) + "\n")
+        rows = [[key.replace("_", " "), str(value)] for key, value in found.items()]
+        put(name, table(["figure", "value"], rows))
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return
+    for key, value in found.items():
+        print(f"{key.replace('_', ' '):32} {value}")
 
 
 def table(head: Row, rows: list[Row]) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import json
 import os
 import platform
 import tempfile
@@ -130,15 +129,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), options.updates, options.appends)
-    if options.write:
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-        rows = [[name.replace("_", " "), str(value)] for name, value in result.items()]
-        page.put("replica", page.table(["figure", "value"], rows))
-    if options.json:
-        print(json.dumps(result, indent=2))
-        return
-    for name, value in result.items():
-        print(f"{name.replace('_', ' '):32} {value}")
+    page.tell(options, "replica", RESULTS, result)
 
 
 if __name__ == "__main__":

@@ -187,15 +187,20 @@ CONFIGS: dict[str, tuple[Callable[[Any], Any] | str, str]] = {
 }
 
 
+def refuse_spoiled(
+    refuse: Refuse, file: Path, change: Callable[[Any], Any] | str, word: str
+) -> None:
+    """A model one of whose files was changed, or is another text, is not sent."""
+    if isinstance(change, str):
+        file.write_text(change)
+    else:
+        change_json(file, change)
+    refuse("upload", str(file.parent), code=FAILED, word=word)
+
+
 @pytest.mark.parametrize("case", CONFIGS)
 def test_configurations(refuse: Refuse, tmp_path: Path, case: str) -> None:
-    change, word = CONFIGS[case]
-    source = stopping(tmp_path / "m")
-    if isinstance(change, str):
-        (source / "config.json").write_text(change)
-    else:
-        change_json(source / "config.json", change)
-    refuse("upload", str(source), code=FAILED, word=word)
+    refuse_spoiled(refuse, stopping(tmp_path / "m") / "config.json", *CONFIGS[case])
 
 
 TOKENIZERS: dict[str, tuple[Callable[[Any], Any] | str, str]] = {
@@ -215,13 +220,7 @@ TOKENIZERS: dict[str, tuple[Callable[[Any], Any] | str, str]] = {
 
 @pytest.mark.parametrize("case", TOKENIZERS)
 def test_tokenizers(refuse: Refuse, tmp_path: Path, case: str) -> None:
-    change, word = TOKENIZERS[case]
-    source = stopping(tmp_path / "m")
-    if isinstance(change, str):
-        (source / "tokenizer.json").write_text(change)
-    else:
-        change_json(source / "tokenizer.json", change)
-    refuse("upload", str(source), code=FAILED, word=word)
+    refuse_spoiled(refuse, stopping(tmp_path / "m") / "tokenizer.json", *TOKENIZERS[case])
 
 
 def test_sources_that_are_none(refuse: Refuse, tmp_path: Path) -> None:

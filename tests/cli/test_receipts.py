@@ -153,7 +153,10 @@ def test_token_ids_are_proven_too(kept: Path, deployed: Cli) -> None:
     shown = deployed.json("verify", "ids.json", "--replay")
     assert shown["token_ids"] == [int(one) for one in ids.split()]
     assert shown["prompt"] == shown["prompt_ids"] == [3, 4]
-    assert deployed.json(*asked, "--receipt", "ids.json")["token_ids"] == shown["token_ids"]
+    again = deployed.json(*asked, "--receipt", "ids.json")
+    assert again["token_ids"] == shown["token_ids"]
+    shown = deployed.json("verify", "ids.json")
+    assert (again["job"], again["canister"]) == (shown["job"], shown["canister"])
 
 
 @pytest.mark.parametrize("command", [ASKED, ("infer", "1")])

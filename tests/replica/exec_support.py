@@ -8,7 +8,7 @@ from typing import Any
 
 import wasmtime
 
-from icgpt.replica import weights
+from icgpt.replica import wasm, weights
 from icgpt.replica.execution import Canister
 from icgpt.replica.ic0 import SIGNATURES
 from icgpt.replica.messages import Environment, Kind, Message, Outcome
@@ -72,6 +72,18 @@ class Driver:
         """Close and open again, as a restart does."""
         self.canister.close()
         self.canister = Canister(self.folder, self.release)
+
+
+def one_function(body: bytes) -> bytes:
+    """A module with one function, whose body may be no valid code."""
+    return wasm.HEADER + b"".join(
+        wasm.section(kind, content)
+        for kind, content in (
+            (wasm.TYPE, b"\x01\x60\0\0"),
+            (wasm.FUNCTION, b"\x01\0"),
+            (wasm.CODE, b"\x01" + wasm.leb(len(body)) + body),
+        )
+    )
 
 
 def trap_text(outcome: Outcome) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from exec_support import Driver, trap_text, wat
+from exec_support import Driver, one_function, trap_text, wat
 
 from icgpt.replica import metering, wasm, weights
 from icgpt.replica.engine import validate
@@ -266,14 +266,7 @@ def test_every_opcode_is_read_to_its_end() -> None:
 def test_instructions_that_do_not_exist_are_refused() -> None:
     for opcode in (b"\x06", b"\xfe\x00", b"\xfc\x12", b"\xfd\x9a\x01", b"\xfd\x80\x02"):
         body = b"\0\0" + opcode + b"\0\x0b"
-        code = wasm.HEADER + b"".join(
-            wasm.section(kind, content)
-            for kind, content in (
-                (wasm.TYPE, b"\x01\x60\0\0"),
-                (wasm.FUNCTION, b"\x01\0"),
-                (wasm.CODE, b"\x01" + wasm.leb(len(body)) + body),
-            )
-        )
+        code = one_function(body)
         with pytest.raises(wasm.InvalidModule):
             metering.instrument(wasm.parse(code), weights.CURRENT)
 

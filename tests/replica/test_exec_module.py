@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import wasmtime
-from exec_support import Driver, trap_text, wat
+from exec_support import Driver, one_function, trap_text, wat
 
 from icgpt import compiled
 from icgpt.replica import engine, module, wasm, weights
@@ -66,14 +66,7 @@ def test_damaged_and_huge_compressed_modules() -> None:
 def test_sizes() -> None:
     refused(bytes(module.MAX_MODULE + 1), "more than")
     nops = b"\x00" + b"\x01" * (11 << 20) + b"\x0b"
-    code = wasm.HEADER + b"".join(
-        wasm.section(kind, content)
-        for kind, content in (
-            (wasm.TYPE, b"\x01\x60\0\0"),
-            (wasm.FUNCTION, b"\x01\0"),
-            (wasm.CODE, b"\x01" + wasm.leb(len(nops)) + nops),
-        )
-    )
+    code = one_function(nops)
     refused(code, "code section")
     many = "".join("(global (mut i32) (i32.const 0))" for _ in range(1001))
     refused(f"(module (memory 1) {many})", "globals: 1001")
@@ -132,14 +125,7 @@ def test_custom_sections() -> None:
 
 def test_invalid_code() -> None:
     body = b"\x00\x6a\x0b"  # i32.add of nothing
-    code = wasm.HEADER + b"".join(
-        wasm.section(kind, content)
-        for kind, content in (
-            (wasm.TYPE, b"\x01\x60\0\0"),
-            (wasm.FUNCTION, b"\x01\0"),
-            (wasm.CODE, b"\x01" + wasm.leb(len(body)) + body),
-        )
-    )
+    code = one_function(body)
     refused(code, "type mismatch")
     for junk in (b"", b"\0asm", b"\0asm\2\0\0\0", b"#!/bin/sh\n", bytes(100)):
         refused(junk, "no Wasm module")
