@@ -14,7 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from icgpt.cost import generation_cycles
-from icgpt.errors import UsageError
+from icgpt.errors import CanisterError, UsageError
 
 if TYPE_CHECKING:
     from icgpt.client import ModelCanister
@@ -137,18 +137,41 @@ def _seconds(call: Any, rounds: int) -> float:
 
 
 def instructions(model: ModelCanister | Fleet, tokens: int, prompt_tokens: int) -> tuple[int, int]:
-    """Instructions of a token and of a prompt's token, by queries, which cost nothing."""
+    """Instructions of a token and of a prompt's token, by queries, which cost nothing.
+
+    What does not fit a query is measured with fewer tokens: of a large model a single one.
+    """
+    sizes = [(tokens, prompt_tokens)]
+    sizes += [(min(tokens, most), min(prompt_tokens, least)) for most, least in _SMALLER]
+    for size in sizes:
+        try:
+            return _counted(model, *size)
+        except CanisterError as error:
+            if _TOO_MUCH not in error.message:
+                raise
+    raise UsageError(
+        "the model is too large to be measured by queries",
+        "`icgpt cost --shape NAME` tells what a model of its size takes.",
+    )
+
+
+_SMALLER: Final = ((5, 4), (2, 1), (1, 1))
+_TOO_MUCH: Final = "takes more than a query may do"
+
+
+def _counted(model: ModelCanister | Fleet, tokens: int, prompt_tokens: int) -> tuple[int, int]:
     shape = model.info().architecture
     if shape is None:
         raise UsageError("the canister has no model yet", "Put one in with: icgpt upload")
     draw = random.Random()
-    counts = []
-    for length in (1, tokens):
-        least = max(1, min(prompt_tokens, shape.n_ctx - tokens))
+    least = max(1, min(prompt_tokens, shape.n_ctx - tokens))
+
+    def count(length: int) -> int:
         ids = [draw.randrange(shape.vocab_size) for _ in range(least)]
-        done = model.complete_query(
-            ids, max_new_tokens=length, min_new_tokens=length, seed=1, **OPTIONS
-        )
-        counts.append((done.instructions, len(ids)))
-    (first, length), (whole, _) = counts
-    return max(0, whole - first) // (tokens - 1), first // length
+        options = {"max_new_tokens": length, "min_new_tokens": length, "seed": 1, **OPTIONS}
+        return model.complete_query(ids, **options).instructions
+
+    first = count(1)
+    if tokens == 1:
+        return first, first // least
+    return max(0, count(tokens) - first) // (tokens - 1), first // least

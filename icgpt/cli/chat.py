@@ -17,8 +17,10 @@ from icgpt.cli.common import (
     calling_options,
     count_text,
     error_text,
-    opened_writer,
+    opened,
     show,
+    tell_price,
+    writer,
 )
 from icgpt.cli.completing import FILES
 from icgpt.cli.drawing import drawing_options, stop_option
@@ -118,7 +120,8 @@ def chat(
     from icgpt.cli.chat_commands import Settings, complete, load_file
     from icgpt.identity import config_dir
 
-    with opened_writer(canister, network, identity, stay=True) as model:
+    with opened(network, identity) as place:
+        model = writer(place, canister, stay=True)
         conversation = Conversation(model, roles)
         settings = Settings(ctx, options, stats)
         if load is not None:
@@ -128,6 +131,7 @@ def chat(
         person = lines.interactive() and not as_json
         if person:
             _welcome(conversation, canister)
+        tell_price(place[1], model, conversation.n_ctx // 2, options["max_new_tokens"])
         with lines.editing(config_dir() / "chat_history", complete):
             _Talk(conversation, settings, person, as_json, receipts).go()
 

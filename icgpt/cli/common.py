@@ -158,11 +158,11 @@ def all_models(place: tuple[Agent, Network, Project], canister: str) -> dict[str
 
 @contextmanager
 def opened_writer(
-    canister: str, network: str | None, identity: str | None, stay: bool = False
+    canister: str, network: str | None, identity: str | None
 ) -> Iterator[ModelCanister | Fleet]:
     """What writes by this name: a model canister, or the fleet that it is the first of."""
     with opened(network, identity) as place:
-        yield writer(place, canister, stay)
+        yield writer(place, canister)
 
 
 def writer(
@@ -293,6 +293,28 @@ def before_spending(target: Network, what: str, cycles: int, yes: bool, as_json:
         f"{what} costs up to {count_text(cycles)} cycles ({usd(cycles):.4f} USD) of the canister's."
     )
     confirm("Go on?", yes, as_json, IcgptError("nothing was spent", "Say y, or --yes, to go on."))
+
+
+def tell_price(
+    target: Network, model: ModelCanister | Fleet, prompt_tokens: int, tokens: int
+) -> None:
+    """Says what an answer costs on mainnet, before it is asked for; elsewhere it is free."""
+    from icgpt.cost import generation_cycles, usd
+    from icgpt.errors import IcgptError
+    from icgpt.measure import instructions
+
+    if not target.mainnet:
+        return
+    try:
+        token, prompt_token = instructions(model, 2, 4)
+    except IcgptError:
+        return  # who may not ask is told so by the answer; a model too large has no such figure
+    work = tokens * token + prompt_tokens * prompt_token
+    cycles = generation_cycles(work, 4 * prompt_tokens)
+    aside(
+        f"An answer of {tokens:,} tokens costs about {count_text(cycles)} cycles "
+        f"({usd(cycles):.2g} USD) of the canister's."
+    )
 
 
 def bytes_text(count: float) -> str:

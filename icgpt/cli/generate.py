@@ -13,10 +13,12 @@ from icgpt.cli.common import (
     answer,
     calling_options,
     count_text,
-    opened_writer,
+    opened,
     read_text,
     say,
     show,
+    tell_price,
+    writer,
 )
 from icgpt.cli.drawing import check_logprobs, drawing_options, stop_option
 from icgpt.cli.help import Command
@@ -73,7 +75,9 @@ def generate(
     """
     check_logprobs(options, as_json)
     prompt = read_text(text)
-    with opened_writer(canister, network, identity) as model:
+    with opened(network, identity) as place:
+        model = writer(place, canister)
+        tell_price(place[1], model, len(prompt.encode()), options["max_new_tokens"])
         began = time.monotonic()
         first = None
         if receipt is not None or (stream and not as_json):

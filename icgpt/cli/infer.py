@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from icgpt.cli.common import answer, calling_options, opened_writer, say
+from icgpt.cli.common import answer, calling_options, opened, say, tell_price, writer
 from icgpt.cli.drawing import check_logprobs, drawing_options
 from icgpt.cli.help import Command
 from icgpt.cli.proofs import Proof, receipt_option
@@ -44,7 +44,9 @@ def infer(
     from icgpt.cli.generate import statistics, statistics_line
 
     check_logprobs(options, as_json)
-    with opened_writer(canister, network, identity) as model:
+    with opened(network, identity) as place:
+        model = writer(place, canister)
+        tell_price(place[1], model, len(token_ids), options["max_new_tokens"])
         began = time.monotonic()
         options["template"] = False
         if receipt is None:

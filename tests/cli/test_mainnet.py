@@ -76,9 +76,13 @@ def test_everything_works_as_on_a_local_network(
     assert "Nothing to do" in ic(*upload)
     assert "USD" not in ic.err
     text = ic("generate", "HELLO", "-n", "5", "--seed", "1", *on_ic)
+    assert "An answer of 5 tokens costs about" in ic.err
+    ic("infer", "1", "-n", "2", *on_ic)
+    assert "An answer of 2 tokens costs about" in ic.err
     assert len(text.removesuffix("\n")) == 5
     assert "users and managers only" in ic("status", *on_ic)
     ic("generate", "A", "--network", "ic", "--identity", "anonymous", code=4)
+    assert "costs" not in ic.err
     ic("generate", "A", "-n", "5", "--receipt", "a.json", *on_ic)
     assert ic.json("verify", "a.json")["network"] == "ic"
     ic("verify", "a.json", "--replay", *on_ic)
