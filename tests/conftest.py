@@ -5,6 +5,7 @@ One network serves the whole run; each test that changes a canister gets one of 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,11 @@ from icgpt.connect import connect
 from icgpt.identity import Identity
 from icgpt.network import NetworkInfo
 from icgpt.project import Project
+
+
+# Shells ignore Ctrl-C in what they start in the background, and all that is started there inherits
+# that: the commands that the tests interrupt, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

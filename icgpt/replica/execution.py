@@ -129,12 +129,7 @@ class Canister:
             yield reader
         finally:
             if reader is not None:
-                self._active.remove(reader)
-                reader.end()
-                if self._shown is not None and len(self._idle) < KEPT_READERS:
-                    self._idle.append(reader)
-                else:
-                    reader.close()
+                self._give_back(reader)
 
     def _take_reader(self) -> Reader | None:
         with self._gate:
@@ -144,6 +139,16 @@ class Canister:
             reader.begin(self._shown)
             self._active.append(reader)
             return reader
+
+    def _give_back(self, reader: Reader) -> None:
+        reader.done()  # a commit may wait for it, and holds the gate
+        with self._gate:  # a commit must not preserve what is being let go of
+            self._active.remove(reader)
+            if self._shown is not None and len(self._idle) < KEPT_READERS:
+                reader.end()
+                self._idle.append(reader)
+            else:
+                reader.close()
 
     # -- what is installed ---------------------------------------------------------------------
 

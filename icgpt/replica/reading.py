@@ -180,9 +180,12 @@ class Reader:
         if not (kept and view.preserve(stable)):
             self._ended.wait()  # the system can't do it: let the query end first
 
-    def end(self) -> None:
-        """Give back what the query has written, now that it is over."""
+    def done(self) -> None:
+        """Tell that the query is over."""
         self._ended.set()
+
+    def end(self) -> None:
+        """Give back what the query has written. No commit may go on meanwhile."""
         if self._instance is not None and self.shown is not None:
             if self._instance.heap.size == self.shown.heap_bytes:
                 self._instance.heap.watch()

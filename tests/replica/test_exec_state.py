@@ -9,6 +9,7 @@ import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from exec_support import ENVIRONMENT, Driver, trap_text, wat
@@ -16,6 +17,7 @@ from exec_support import ENVIRONMENT, Driver, trap_text, wat
 from icgpt.replica import folder, heap, pages, stable
 from icgpt.replica.execution import Canister, InvalidModule
 from icgpt.replica.messages import Kind
+from icgpt.replica.reading import Reader
 
 # Three places to keep a number: a global, the heap, stable memory; each method adds to all three.
 COUNTERS = """
@@ -539,3 +541,41 @@ def test_messages_that_run_nothing(driver: Driver) -> None:
     assert driver.run(Kind.INSPECT, method="add").accepted
     assert driver.run(Kind.TIMER).trap is None
     assert driver.run(Kind.HEARTBEAT).instructions == 0
+
+
+def test_what_a_query_leaves_is_not_let_go_of_while_a_commit_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(tmp_path)
+    driver.install(counters())
+    keeping, ended, order = threading.Event(), threading.Event(), []
+    preserve, end = Reader.preserve, Reader.end
+
+    def slowly(self: Reader, *arguments: Any) -> None:
+        keeping.set()
+        ended.wait(0.2)
+        preserve(self, *arguments)
+        order.append("kept")
+
+    def told(self: Reader) -> None:
+        end(self)
+        order.append("ended")
+        ended.set()
+
+    monkeypatch.setattr(Reader, "preserve", slowly)
+    monkeypatch.setattr(Reader, "end", told)
+    begun = threading.Event()
+
+    def read() -> None:
+        with driver.canister.reading():
+            begun.set()
+            keeping.wait()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    begun.wait()
+    assert driver.update("add").trap is None
+    thread.join()
+    assert order == ["kept", "ended"]
+    assert driver.number("in_heap") == driver.number("in_stable") == 1
+    driver.canister.close()
