@@ -20,7 +20,6 @@ from icgpt.identity import Identity
 from icgpt.network import NetworkInfo
 from icgpt.project import Project
 
-
 # Shells ignore Ctrl-C in what they start in the background, and all that is started there inherits
 # that: the commands that the tests interrupt, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
