@@ -48,10 +48,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, C] -> [B, T, C]."""
         b, t, c = x.shape
-        q, k, v = (
-            part.view(b, t, self.n_head, c // self.n_head).transpose(1, 2)  # [B, H, T, D]
-            for part in self.c_attn(x).split(c, dim=2)
-        )
+        qkv = self.c_attn(x).view(b, t, 3, self.n_head, c // self.n_head)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, T, D]
         y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.c_proj(y.transpose(1, 2).reshape(b, t, c))
 
