@@ -30,7 +30,8 @@ CSS: Final = """
 #status .html-container { padding: 0 13px; }
 #status p { margin: 0; min-height: 1.5em; }
 #status .said { color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; }
-#status .failed { color: var(--error-text-color); }
+#status .failed strong { color: #b91c1c; }
+.dark #status .failed strong { color: #fca5a5; }
 input[type=range]::-webkit-slider-thumb { box-shadow: 0 0 0 1px var(--neutral-400) !important; }
 .dark input[type=range] { --neutral-200: var(--neutral-600); }
 footer { display: none !important; }
@@ -42,6 +43,7 @@ def theme() -> gradio.themes.Base:
     gr: Any = load_gradio()
     plain = gr.themes.Base(
         primary_hue=gr.themes.colors.indigo,
+        secondary_hue=gr.themes.colors.indigo,
         neutral_hue=gr.themes.colors.zinc,
         radius_size=gr.themes.sizes.radius_md,
         font=_SANS,
@@ -59,6 +61,8 @@ def theme() -> gradio.themes.Base:
         block_title_text_weight="500",
         input_background_fill="*neutral_50",
         input_background_fill_dark="*neutral_800",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         input_border_width="1px",
         input_border_color="*neutral_200",
         input_border_color_dark="*neutral_700",

@@ -24,6 +24,7 @@ MAX_TOKENS: Final = 2000
 MAX_CHARACTERS: Final = 20_000
 AT_ONCE: Final = 8
 """Texts that are written at the same time; more wait in line."""
+MOST_WAITING: Final = 64
 _FRAME_SECONDS: Final = 0.05  # the eye sees no more steps than this, and each is a message
 _ENDS: Final = {
     "stop": "The model ended its text.",
@@ -133,6 +134,7 @@ def build_page(writers: Sequence[Writer], title: str = "icgpt") -> gradio.Blocks
                         yield shown(done, seed, words, busy=True)
             except IcgptError as error:
                 words = _failed(error)
+                seed = seed if done is not None and done.tokens else ""
             yield shown(done, seed, words, busy=False)
 
         outputs = [text, status, go, halt]
@@ -163,6 +165,7 @@ def build_page(writers: Sequence[Writer], title: str = "icgpt") -> gradio.Blocks
             show_progress="hidden",
             api_visibility="private",
         )
+    page.queue(max_size=MOST_WAITING)
     return page
 
 

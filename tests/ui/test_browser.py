@@ -153,6 +153,7 @@ def test_a_model_of_this_process_writes(
         page.fill("#seed-text textarea", "naïve 你")
         page.click("#generate")
         wait_for_status(page, "The model does not know these characters: ï, 你.")
+        assert text_of(page) == ""
         assert page.is_enabled("#generate")
     assert writer.running == 0
     writer.close()
