@@ -78,9 +78,7 @@ def ui(
     the built-in model does. With several the page offers a choice. It runs until Ctrl-C.
     """
     from icgpt.transport import LOOPBACK
-    from icgpt.ui.page import build_page, load_gradio
-
-    load_gradio()  # before models are loaded, which can take long
+    from icgpt.ui.page import build_page
     from icgpt.ui.serving import serve, wait
 
     if not sources and not canisters:

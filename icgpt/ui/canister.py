@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
-from icgpt.client import ModelCanister
+from icgpt.client import ModelCanister, Stream
 from icgpt.errors import IcgptError
 from icgpt.ui.writers import Progress, check_known
+
+_LEAST_PAUSE: Final = 0.02
+_MOST_PAUSE: Final = 0.5
 
 
 class CanisterWriter:
@@ -39,18 +43,28 @@ class CanisterWriter:
             f"context {shape.n_ctx:,}, in a canister on '{network}'"
         )
 
-    def write(self, text: str, **options: Any) -> Iterator[Progress]:
+    def write(self, prompt: str, /, **options: Any) -> Iterator[Progress]:
         """Goes on from a text; options as in docs/options.md."""
-        check_known(text, self._model.decode(self._model.tokenize(text).token_ids))
-        stream = self._model.stream(text, **options)
+        check_known(prompt, self._model.decode(self._model.tokenize(prompt).token_ids))
+        work = Stream(self._model, self._model.submit(prompt, **options))
+        pause = _LEAST_PAUSE
         try:
-            for _ in stream:
-                done = stream.completion
+            # Not the stream's own waiting: whoever reads can end it while there is no news.
+            while work.completion.finish is None:
+                piece = self._model.poll(work.job, len(work.completion.token_ids))
+                if piece.token_ids or piece.finish is not None:
+                    work.add(piece)
+                    pause = _LEAST_PAUSE
+                else:
+                    time.sleep(pause)
+                    pause = min(1.5 * pause, _MOST_PAUSE)
+                work.check()
+                done = work.completion
                 yield Progress(done.text or "", len(done.token_ids), done.finish)
         finally:
-            if stream.completion.finish is None:
+            if work.completion.finish is None:
                 with contextlib.suppress(IcgptError):  # it may have ended by itself
-                    stream.cancel()
+                    work.cancel()
 
     def close(self) -> None:
         """End the connections."""

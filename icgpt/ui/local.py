@@ -47,28 +47,26 @@ class LocalWriter:
         """Texts that are being written."""
         return self._engine.running
 
-    def write(self, text: str, **options: Any) -> Iterator[Progress]:
+    def write(self, prompt: str, /, **options: Any) -> Iterator[Progress]:
         """Goes on from a text; options as in docs/options.md."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-        check_known(text, self._decoded(ids))
+        ids = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+        check_known(prompt, self._decoded(ids))
         with self._lock:
             number = self._engine.submit(ids, **options).id
             self._news[number] = deque()
         tokens: list[int] = []
+        done = Progress("", 0, None)
         try:
-            while True:
+            while done.finish is None:
                 event = self._next(number)
-                if event is None:
-                    continue
-                if event.finish == "failed":
-                    raise IcgptError(event.failure or "the model could not go on")
-                tokens += event.token_ids
-                whole = self._decoded(tokens)
-                yield Progress(
-                    whole if event.finish else whole.rstrip(_CUT), len(tokens), event.finish
-                )
-                if event.finish is not None:
-                    return
+                if event is not None:
+                    if event.finish == "failed":
+                        raise IcgptError(event.failure or "the model could not go on")
+                    tokens += event.token_ids
+                    whole = self._decoded(tokens)
+                    text = whole if event.finish else whole.rstrip(_CUT)
+                    done = Progress(text, len(tokens), event.finish)
+                yield done
         finally:
             with self._lock:
                 del self._news[number]

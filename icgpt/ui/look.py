@@ -5,12 +5,9 @@ Gradio's own themes name fonts that a browser fetches; these name none.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from icgpt.ui.page import load_gradio
-
-if TYPE_CHECKING:
-    import gradio
+import gradio as gr
 
 _SANS: Final = ("ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 _MONO: Final = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
@@ -38,9 +35,8 @@ footer { display: none !important; }
 """
 
 
-def theme() -> gradio.themes.Base:
+def theme() -> gr.themes.Base:
     """The theme."""
-    gr: Any = load_gradio()
     plain = gr.themes.Base(
         primary_hue=gr.themes.colors.indigo,
         secondary_hue=gr.themes.colors.indigo,
@@ -49,7 +45,7 @@ def theme() -> gradio.themes.Base:
         font=_SANS,
         font_mono=_MONO,
     )
-    made: gradio.themes.Base = plain.set(
+    made: gr.themes.Base = plain.set(
         # Small words have to be read, too: 4.5 to 1 against what is behind them.
         body_text_color_subdued="*neutral_500",
         body_background_fill="*neutral_50",

@@ -9,16 +9,22 @@ With several writers the page offers a choice. Nothing on it is loaded from anot
 from __future__ import annotations
 
 import html
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from typing import Any, Final
 
 from icgpt.errors import IcgptError, UsageError
 from icgpt.ui.errors import GradioMissingError
 from icgpt.ui.writers import Progress, Writer
 
-if TYPE_CHECKING:
-    import gradio
+try:
+    import gradio as gr
+except ModuleNotFoundError as error:
+    if error.name != "gradio":
+        raise
+    raise GradioMissingError from error
 
 MAX_TOKENS: Final = 2000
 MAX_CHARACTERS: Final = 20_000
@@ -33,25 +39,13 @@ _ENDS: Final = {
 }
 
 
-def load_gradio() -> Any:
-    """The library; GradioMissingError where it is not installed."""
-    try:
-        import gradio
-    except ModuleNotFoundError as error:
-        if error.name != "gradio":
-            raise
-        raise GradioMissingError from error
-    return gradio
-
-
-def build_page(writers: Sequence[Writer], title: str = "icgpt") -> gradio.Blocks:
+def build_page(writers: Sequence[Writer], title: str = "icgpt") -> gr.Blocks:
     """A page on which the writers write.
 
     Args:
         writers: one or more; their names must differ.
         title: what the page is called.
     """
-    gr = load_gradio()
     by_name = {writer.name: writer for writer in writers}
     first = next(iter(by_name))
 
@@ -112,51 +106,57 @@ def build_page(writers: Sequence[Writer], title: str = "icgpt") -> gradio.Blocks
                 )
                 status = gr.HTML(elem_id="status")
 
-        def shown(done: Progress | None, seed: str, words: str, busy: bool) -> tuple[Any, ...]:
+        def shown(done: Progress, seed: str, words: str, busy: bool) -> tuple[Any, ...]:
             return (
-                gr.skip() if done is None else seed + done.text,
+                seed + done.text,
                 words,
                 gr.Button(interactive=not busy),
                 gr.Button(interactive=busy),
             )
 
-        def write(name: str, *given: Any) -> Iterator[tuple[Any, ...]]:
+        # Who asked for an end, by the sessions of open pages. A run ends itself, so that what it
+        # shows last is what is true; Gradio's own way of cancelling lets old news overtake new.
+        ends: dict[str, threading.Event] = {}
+
+        def write(request: gr.Request, name: str, *given: Any) -> Iterator[tuple[Any, ...]]:
             seed, words = given[0] or " ", _said("Writing…")
-            done: Progress | None = Progress("", 0, None)
+            done = Progress("", 0, None)
+            ended = ends[request.session_hash or ""] = threading.Event()
             yield shown(done, seed, words, busy=True)
             began = last = time.monotonic()
             try:
-                for done in _pieces(by_name.get(name), seed, *given[1:]):
-                    now = time.monotonic()
-                    words = _said(*_counted(done, now - began))
-                    if done.finish is None and now - last >= _FRAME_SECONDS:
-                        last = now
-                        yield shown(done, seed, words, busy=True)
+                with closing(_pieces(by_name.get(name), seed, *given[1:])) as pieces:
+                    for done in pieces:
+                        now = time.monotonic()
+                        words = _said(*_counted(done, now - began))
+                        if done.finish is None and ended.is_set():
+                            words = _said("Stopped.", _tokens(done))
+                            break
+                        if done.finish is None and now - last >= _FRAME_SECONDS:
+                            last = now
+                            yield shown(done, seed, words, busy=True)
             except IcgptError as error:
                 words = _failed(error)
-                seed = seed if done is not None and done.tokens else ""
+                seed = seed if done.tokens else ""
+            finally:
+                ends.pop(request.session_hash or "", None)
             yield shown(done, seed, words, busy=False)
 
-        outputs = [text, status, go, halt]
-        running = gr.on(
+        def end(request: gr.Request) -> None:
+            if (ended := ends.get(request.session_hash or "")) is not None:
+                ended.set()
+
+        gr.on(
             [go.click, seed_text.submit],
             write,
             [model, seed_text, max_tokens, temperature, top_n],
-            outputs,
+            [text, status, go, halt],
             concurrency_limit=AT_ONCE,
             show_progress="hidden",
             trigger_mode="once",
             api_name="generate",
         )
-        halt.click(
-            lambda: shown(None, "", _said("Stopped."), busy=False),
-            None,
-            outputs,
-            cancels=[running],
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
-        )
+        halt.click(end, queue=False, show_progress="hidden", api_visibility="private")
         model.change(
             lambda name: _heading(title, by_name[name]),
             model,
@@ -171,7 +171,7 @@ def build_page(writers: Sequence[Writer], title: str = "icgpt") -> gradio.Blocks
 
 def _pieces(
     writer: Writer | None, seed: str, max_tokens: Any, temperature: Any, top_n: Any
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Checks what was asked and lets the writer go on from it."""
     if writer is None:
         raise UsageError("there is no such model on this page")
@@ -184,7 +184,7 @@ def _pieces(
     }
     if top_n is not None and _number("Top N", top_n, -(2**31), 2**31) > 0:
         options["top_k"] = int(top_n)
-    return writer.write(seed, **options)
+    yield from writer.write(seed, **options)
 
 
 def _number(label: str, value: Any, least: float, most: float) -> float:
@@ -195,12 +195,16 @@ def _number(label: str, value: Any, least: float, most: float) -> float:
 
 def _counted(done: Progress, seconds: float) -> tuple[str, ...]:
     """How much was written, how fast, and why no more."""
-    count = f"{done.tokens:,} token{'' if done.tokens == 1 else 's'}"
+    count = _tokens(done)
     if done.finish is None:
         return "Writing…", count
     speed = f"{done.tokens / seconds:,.0f} tokens/s" if seconds else ""
     why = _ENDS.get(done.finish)
     return tuple(part for part in (count, f"{seconds:.1f} s", speed, why) if part)
+
+
+def _tokens(done: Progress) -> str:
+    return f"{done.tokens:,} token{'' if done.tokens == 1 else 's'}"
 
 
 def _heading(title: str, writer: Writer) -> str:

@@ -1,7 +1,7 @@
 """What can write behind a page: the interface, and what all of its kinds check.
 
-A writer goes on from a text and gives how far it has come, again and again. Closing the iterator
-ends the work.
+A writer goes on from a text and gives how far it has come, again and again, also where there is
+nothing new yet. Closing the iterator ends the work.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Writer(Protocol):
     about: str
     """A line that says what it is."""
 
-    def write(self, text: str, **options: Any) -> Iterator[Progress]:
+    def write(self, prompt: str, /, **options: Any) -> Iterator[Progress]:
         """Goes on from a text; options as in docs/options.md."""
 
     def close(self) -> None:

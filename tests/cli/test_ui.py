@@ -66,6 +66,7 @@ def test_a_page_for_a_folder_and_a_canister(deployed: Cli) -> None:
 def test_without_gradio(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.delitem(sys.modules, "icgpt.ui.page", raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert run(["ui", "no-such-model"]) == 1
     assert 'pip install "icgpt[ui]"' in capsys.readouterr().err

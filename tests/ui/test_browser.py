@@ -24,14 +24,6 @@ def chromium() -> Iterator[Any]:
         yield opened
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[tuple[str, Puppet]]:
-    """A page's address, and what writes there."""
-    writer = Puppet()
-    with served(writer) as url:
-        yield url, writer
-
-
 @pytest.fixture
 def puppet(stage: tuple[str, Puppet]) -> Puppet:
     stage[1].forget()

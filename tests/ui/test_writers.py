@@ -75,17 +75,18 @@ def test_who_leaves_is_not_written_for(writer: LocalWriter) -> None:
 def test_who_leaves_a_canister_cancels_the_job(
     shakespeare: ModelCanister, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[Stream] = []
+    jobs: list[bytes] = []
+    submit = shakespeare.submit
 
-    def stream(*arguments: Any, **options: Any) -> Stream:
-        begun.append(ModelCanister.stream(shakespeare, *arguments, **options))
-        return begun[0]
+    def noted(*arguments: Any, **options: Any) -> bytes:
+        jobs.append(submit(*arguments, **options))
+        return jobs[0]
 
-    monkeypatch.setattr(shakespeare, "stream", stream)
+    monkeypatch.setattr(shakespeare, "submit", noted)
     pieces = CanisterWriter(shakespeare, "model", "local").write("To be", max_new_tokens=2000)
     next(pieces)
     pieces.close()  # type: ignore[attr-defined]
-    assert [piece.finish for piece in begun[0]][-1] == "cancelled"
+    assert [piece.finish for piece in Stream(shakespeare, jobs[0])][-1] == "cancelled"
 
 
 @pytest.mark.parametrize("kind", ["local", "canister"])

@@ -27,7 +27,7 @@ class Puppet:
         self.pieces: queue.Queue[str | None] = queue.Queue()
         self.ended = threading.Event()
 
-    def write(self, text: str, **options: Any) -> Iterator[Progress]:
+    def write(self, text: str, /, **options: Any) -> Iterator[Progress]:
         self.asked.append((text, options))
         whole = ""
         count = 0
