@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PORT: Final = 7860
 _PORTS: Final = 100
+_ATTEMPTS: Final = 3
 _TICK_SECONDS: Final = 0.2
 _MAX_UPLOAD: Final = "1kb"  # the page takes no files, but Gradio has a way in for them
 
@@ -38,24 +39,27 @@ def serve(page: gradio.Blocks, host: str = LOOPBACK[0], port: int | None = None)
     if host in LOOPBACK:
         names = ["localhost", "127.0.0.1", "[::1]"]
         application["middleware"] = [Middleware(TrustedHostMiddleware, allowed_hosts=names)]
-    place = _free_port(host, port)
-    try:
-        page.launch(
-            server_name=host,
-            server_port=place,
-            prevent_thread_lock=True,
-            share=False,
-            inbrowser=False,
-            ssr_mode=False,
-            quiet=True,
-            footer_links=[],
-            max_file_size=_MAX_UPLOAD,
-            app_kwargs=application,
-            theme=look.theme(),
-            css=look.CSS,
-        )
-    except OSError as error:
-        raise AddressError(f"can't listen on {host}, port {place}: {error}") from error
+    for left in reversed(range(1 if port else _ATTEMPTS)):
+        place = _free_port(host, port)
+        try:
+            page.launch(
+                server_name=host,
+                server_port=place,
+                prevent_thread_lock=True,
+                share=False,
+                inbrowser=False,
+                ssr_mode=False,
+                quiet=True,
+                footer_links=[],
+                max_file_size=_MAX_UPLOAD,
+                app_kwargs=application,
+                theme=look.theme(),
+                css=look.CSS,
+            )
+            break
+        except OSError as error:
+            if not left:  # somebody may have been quicker to take a free one
+                raise AddressError(f"can't listen on {host}, port {place}: {error}") from error
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{place}"
 
