@@ -138,6 +138,9 @@ class CanisterError(RefusedError):
 
     kind = "canister_error"
 
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint or _canister_hint(message))
+
 
 class NoCanisterLeftError(RefusedError):
     """No canister of a fleet took a call; `tried` has each one's name and why it did not."""
@@ -163,7 +166,8 @@ class RejectedError(RefusedError):
     def __init__(
         self, message: str, reject_code: int, error_code: str = "", method: str = ""
     ) -> None:
-        super().__init__(_own_words(message), _REJECT_HINTS.get(error_code))
+        words = _own_words(message)
+        super().__init__(words, _REJECT_HINTS.get(error_code) or _canister_hint(words))
         self.platform_message = message
         self.reject_code = reject_code
         self.error_code = error_code
@@ -231,11 +235,29 @@ def _own_words(message: str) -> str:
 _MAX_FRAMED = 10_000
 
 
+def _canister_hint(message: str) -> str | None:
+    """What to do about a refusal: the canister speaks of its methods, this of what calls them."""
+    known = (hint for part, hint in _CANISTER_HINTS.items() if part in message[:_MAX_FRAMED])
+    return next(known, None)
+
+
 _FRAMES = (
     re.compile(r"with message: '(.*)'\.\s+Consider gracefully", re.DOTALL),
     re.compile(r"with message: '(.*)'$", re.DOTALL),
     re.compile(r"[Cc]anister trapped explicitly: (.*)", re.DOTALL),
 )
+
+_CANISTER_HINTS = {
+    "no model is set up": "Put one in with: icgpt upload",
+    "no tokenizer is set up": "Without one there is: icgpt infer",
+    "is not a manager of this canister": (
+        "A manager does that with: icgpt access add PRINCIPAL --role manager"
+    ),
+    "may not use this model": (
+        "A manager does that with: icgpt access add PRINCIPAL, or icgpt access public on"
+    ),
+    "are left of today's quota": "A manager changes quotas with: icgpt access quotas",
+}
 
 _REJECT_HINTS = {
     "IC0207": "The canister is out of cycles: top it up.",

@@ -51,6 +51,8 @@ class Command(click.Command):
         own, shared = "Options", "Where, and how it is told"
         sections: dict[str, list[tuple[str, str]]] = {own: []}
         for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Argument):
+                continue  # the usage line has it, and the text tells of it
             record = parameter.get_help_record(ctx)
             if record is not None:
                 title = shared if parameter.name in SHARED else getattr(parameter, "group", own)

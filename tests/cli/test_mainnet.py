@@ -83,6 +83,7 @@ def test_everything_works_as_on_a_local_network(
     assert "users and managers only" in ic("status", *on_ic)
     ic("generate", "A", "--network", "ic", "--identity", "anonymous", code=4)
     assert "costs" not in ic.err
+    assert "icgpt access add PRINCIPAL" in ic.err
     ic("generate", "A", "-n", "5", "--receipt", "a.json", *on_ic)
     assert ic.json("verify", "a.json")["network"] == "ic"
     ic("verify", "a.json", "--replay", *on_ic)

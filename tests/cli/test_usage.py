@@ -258,3 +258,11 @@ def test_what_takes_long_to_load_is_loaded_when_it_is_used(code: str, allowed: l
     code += f"; import sys; print('loaded:', *[name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1].split()[1:] == allowed
+
+
+def test_arguments_are_no_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["generate"], ["verify"], ["access", "add"]):
+        assert run([*words, "--help"]) == 0
+        said = capsys.readouterr().out
+        options = said.partition("Options:\n")[2].splitlines()
+        assert options[0].lstrip().startswith("-")
