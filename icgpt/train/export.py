@@ -26,6 +26,7 @@ TOKENIZER_FILE = "tokenizer.json"
 VOCABULARY_FILE = "vocabulary.json"
 ARGUMENTS_FILE = "model_args.json"
 CARD_FILE = "README.md"
+STATE_FILE = "state.pt"  # only while a run is not over: icgpt.train.state
 
 Weights = dict[str, NDArray[np.float16]]
 
@@ -71,11 +72,14 @@ def arguments_json(s: Settings, vocab_size: int) -> dict[str, Any]:
 
 def open_folder(folder: Path, resume: bool = False) -> None:
     """Make the folder, and find out before the training whether it can be written."""
-    if (folder / MODEL_FILE).exists() and not resume:
+    # The card comes last. A run that was killed before its first state begins again.
+    over = (folder / CARD_FILE).exists() and not (folder / STATE_FILE).exists()
+    if (folder / MODEL_FILE).exists() and (over or not resume):
         raise OutputError(
             f"{folder} holds a model already",
-            "Choose another --out FOLDER, or remove it; --resume goes on with a run that was "
-            "broken off.",
+            "It is complete: choose another --out FOLDER, or remove it."
+            if over
+            else "Choose another --out FOLDER, or remove it; --resume goes on with the run.",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

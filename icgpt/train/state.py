@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import torch
 
@@ -18,11 +18,10 @@ from icgpt.files import replacing
 from icgpt.train.batches import Batches
 from icgpt.train.corpus import Corpus
 from icgpt.train.errors import ResumeError
-from icgpt.train.export import unwritable
+from icgpt.train.export import STATE_FILE, unwritable
 from icgpt.train.model import Gpt
 from icgpt.train.presets import Settings
 
-STATE_FILE: Final = "state.pt"
 # What may be another after a break: it changes none of the steps before.
 _FREE: Final = ("patience", "eval_every")
 
@@ -37,6 +36,25 @@ class Standing:
     seconds: float = 0.0
     recent: tuple[float, ...] = ()
     """Losses of the batches since the last evaluation."""
+
+
+class _Writer:
+    """A file that remembers why it failed: torch tells of a full disk in words of its own."""
+
+    def __init__(self) -> None:
+        self.file: BinaryIO
+        self.failure: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Writes all of it."""
+        try:
+            return self.file.write(content)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        """What is written is flushed when the file is complete."""
 
 
 def has_state(folder: Path) -> bool:
@@ -64,11 +82,14 @@ def save(
         "random": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+    writer = _Writer()
     try:
-        with replacing(folder / STATE_FILE) as file:
-            torch.save(content, file)
-    except (OSError, RuntimeError) as error:  # torch says a full disk in a RuntimeError
-        raise unwritable(folder, error) from error
+        with replacing(folder / STATE_FILE) as writer.file:
+            torch.save(content, writer)
+    except (OSError, RuntimeError) as error:
+        if writer.failure is None and isinstance(error, RuntimeError):
+            raise
+        raise unwritable(folder, writer.failure or error) from error
 
 
 def restore(

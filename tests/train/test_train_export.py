@@ -92,6 +92,19 @@ def test_a_model_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "model.safetensors").read_bytes() == b"precious"
 
 
+def test_a_complete_model_is_not_trained_again(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "README.md"):
+        (tmp_path / name).write_bytes(b"precious")
+    with pytest.raises(OutputError, match="holds a model already") as caught:
+        export.open_folder(tmp_path, resume=True)
+    assert "complete" in (caught.value.hint or "")
+    (tmp_path / "state.pt").write_bytes(b"")
+    export.open_folder(tmp_path, resume=True)
+    with pytest.raises(OutputError) as caught:
+        export.open_folder(tmp_path)
+    assert "--resume" in (caught.value.hint or "")
+
+
 def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:
     for name in (".model.safetensors.ab1_x9zz", ".state.pt.0a1b2c3d", "log/.log.txt.abcdefgh"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -183,14 +184,19 @@ def test_a_kill_while_the_state_is_written_leaves_the_one_before(
     np.testing.assert_allclose(second.losses, whole.losses[4:], atol=1e-6)
 
 
-def test_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OutputError, match="No space left on device") as caught:
-        _train(tmp_path)
+@pytest.mark.parametrize("limit", [3_000, 60_000])  # below the model's size, below the state's
+def test_a_full_disk_is_an_error(tmp_path: Path, limit: int) -> None:
+    export.open_folder(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot be written: File too large") as caught:
+            loop.run(CORPUS, SETTINGS.changed(max_iters=1), tmp_path, Quiet())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "Free some space" in (caught.value.hint or "")
+    assert (tmp_path / "model.safetensors").exists() == (limit == 60_000)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_early_stop(tmp_path: Path) -> None:
