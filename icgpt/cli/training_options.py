@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from icgpt.cli.help import GroupedOption
-from icgpt.train.presets import ADAMW, MUON, Preset, Settings
+from icgpt.train.presets import ADAMW, GELU, GELU_NEW, MUON, Preset, Settings
 from icgpt.train.vocabulary import BYTES, KINDS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,6 +30,7 @@ _SETTINGS: Final = (
     ("Model", "--n-embd", "n_embd", _COUNT, "Width."),
     ("Model", "--block-size", "n_ctx", _COUNT, "Tokens that the model sees at once (--n-ctx)."),
     ("Model", "--dropout", "dropout", _SHARE, "Part of the activations that is dropped."),
+    ("Model", "--activation", "activation", click.Choice((GELU_NEW, GELU)), "Form of GELU."),
     ("Learning", "--max-iters", "max_iters", _COUNT, "Steps to train."),
     ("Learning", "--batch-size", "batch", _COUNT, "Windows in a batch."),
     ("Learning", "--grad-accum", "grad_accum", _COUNT, "Batches in a step."),

@@ -36,7 +36,7 @@ def config_json(s: Settings, vocab_size: int) -> dict[str, Any]:
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
-        "activation_function": "gelu_new",
+        "activation_function": s.activation,
         "attn_pdrop": 0.0,
         "bos_token_id": None,
         "embd_pdrop": s.dropout,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icgpt.train.presets import Settings
+from icgpt.train.presets import GELU_NEW, Settings
 
 LAYER_NORM_EPSILON = 1e-5
 
@@ -55,16 +55,17 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """C -> 4C -> C with GPT-2's tanh form of GELU."""
+    """C -> 4C -> C with one of the two forms of GELU."""
 
     def __init__(self, s: Settings) -> None:
         super().__init__()
+        self.form = "tanh" if s.activation == GELU_NEW else "none"
         self.c_fc = Linear(s.n_embd, 4 * s.n_embd, 0.02)
         self.c_proj = Linear(4 * s.n_embd, s.n_embd, 0.02 / math.sqrt(2 * s.n_layer))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, C] -> [B, T, C]."""
-        return self.c_proj(functional.gelu(self.c_fc(x), approximate="tanh"))
+        return self.c_proj(functional.gelu(self.c_fc(x), approximate=self.form))
 
 
 class Block(nn.Module):

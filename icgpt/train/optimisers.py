@@ -34,9 +34,12 @@ def optimisers(model: Gpt, s: Settings) -> list[Any]:
         {"params": decayed, "weight_decay": s.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    adamw = torch.optim.AdamW(groups, lr=s.learning_rate, betas=(BETA1, s.beta2))
+    rate: dict[str, Any] = {"lr": s.learning_rate, "betas": (BETA1, s.beta2)}
     if not inner:
-        return [adamw]
+        # All parameters in one pass. (Beside Muon there are few, and a run's weights stay as
+        # they were before PyTorch could do this.)
+        return [torch.optim.AdamW(groups, **rate, fused=True)]
+    adamw = torch.optim.AdamW(groups, **rate)
     return [Muon(inner, lr=s.matrix_lr, momentum=MOMENTUM, weight_decay=s.weight_decay), adamw]
 
 

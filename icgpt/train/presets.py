@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from icgpt.train.vocabulary import BPE, CHARACTERS, GPT2
 
+GELU_NEW: Final = "gelu_new"  # through tanh: GPT-2's own
+GELU: Final = "gelu"  # through the error function: quicker on CPUs
 MUON: Final = "muon"
 ADAMW: Final = "adamw"
 
@@ -33,6 +35,7 @@ class Settings:
     clip: float  # longest gradient that is not shortened
     eval_every: int  # steps between two looks at the validation part
     seed: int
+    activation: str = GELU_NEW
     optimizer: str = MUON
     grad_accum: int = 1  # batches whose gradients make one step
     min_lr: float = 0.0  # the part of the learning rate that is left at the end

@@ -12,12 +12,16 @@ from typing import Any, Final
 
 from icgpt.checkpoint import Checkpoint
 from icgpt.errors import CheckpointError, UsageError
-from icgpt.train.presets import Settings
+from icgpt.train.presets import GELU, GELU_NEW, Settings
 from icgpt.train.vocabulary import Vocabulary, of_model
 
 SIZES: Final = ("n_layer", "n_head", "n_embd")
 _PREFIX: Final = "transformer."
-_OURS: Final = ("gelu_new", "gelu_pytorch_tanh")
+_ACTIVATIONS: Final = {
+    "gelu_new": GELU_NEW,
+    "gelu_pytorch_tanh": GELU_NEW,
+    "gelu": GELU,
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Start:
 
     checkpoint: Checkpoint
     vocabulary: Vocabulary
+    activation: str
 
     @property
     def name(self) -> str:
@@ -35,11 +40,12 @@ class Start:
     def settings(self, s: Settings, wanted: dict[str, Any]) -> Settings:
         """The run's settings with the model's sizes; UsageError where others are `wanted`."""
         config = self.checkpoint.config
-        for name in SIZES:
-            if wanted.get(name) not in (None, getattr(config, name)):
+        fixed = {name: getattr(config, name) for name in SIZES} | {"activation": self.activation}
+        for name, found in fixed.items():
+            if wanted.get(name) not in (None, found):
                 raise UsageError(
-                    f"{self.name} has {name} {getattr(config, name)}, not {wanted[name]}",
-                    "The sizes of a model that is trained further can't be changed.",
+                    f"{self.name} has {name} {found}, not {wanted[name]}",
+                    "The form of a model that is trained further can't be changed.",
                 )
         n_ctx = wanted.get("n_ctx") or config.n_ctx
         if n_ctx > config.n_ctx:
@@ -47,7 +53,7 @@ class Start:
                 f"{self.name} sees {config.n_ctx} tokens at once, not {n_ctx}",
                 "Give a --block-size of at most that.",
             )
-        return s.changed(**{name: getattr(config, name) for name in SIZES}, n_ctx=n_ctx)
+        return s.changed(**fixed, n_ctx=n_ctx)
 
     def put_into(self, model: Any) -> None:
         """Gives a model of these sizes the checkpoint's weights."""
@@ -70,17 +76,17 @@ def open_start(checkpoint: Checkpoint) -> Start:
     """A checkpoint as a start; CheckpointError where it can't be one."""
     config = checkpoint.config
     raw = json.loads(checkpoint.files["config"].path.read_bytes())
-    activation = raw.get("activation_function", _OURS[0])
-    plain = config.tied and config.n_inner == 4 * config.n_embd and activation in _OURS
+    activation = _ACTIVATIONS.get(raw.get("activation_function", GELU_NEW))
+    plain = config.tied and config.n_inner == 4 * config.n_embd and activation is not None
     if config.family != "gpt2" or not plain:
         raise CheckpointError(
             f"{checkpoint.name} can't be trained further",
             "Only GPT-2 models of the usual form can: a tied head, an MLP four times as wide as "
-            "the model, the activation gelu_new.",
+            "the model.",
         )
     if "tokenizer" not in checkpoint.files:
         raise CheckpointError(
             f"{checkpoint.name} has no tokenizer.json", "Put it beside the weights."
         )
     content = checkpoint.files["tokenizer"].path.read_bytes()
-    return Start(checkpoint, of_model(content, config.vocab_size))
+    return Start(checkpoint, of_model(content, config.vocab_size), activation or GELU_NEW)

@@ -6,6 +6,7 @@ Reads a model folder (model.safetensors, config.json). No cache, no batches, no 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ class Reference:
             name = f"h.{layer}."
             x = x + self._attention(self._norm(x, name + "ln_1"), name + "attn.")
             inner = self._linear(self._norm(x, name + "ln_2"), name + "mlp.c_fc")
-            inner = 0.5 * inner * (1 + np.tanh(np.sqrt(2 / np.pi) * (inner + 0.044715 * inner**3)))
+            inner = self._gelu(inner)
             x = x + self._linear(inner, name + "mlp.c_proj")
         return self._norm(x, "ln_f") @ w["wte.weight"].T
 
@@ -43,6 +44,11 @@ class Reference:
         top = logits.max(axis=1)
         norm = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
         return float(np.mean(norm - logits[np.arange(len(ids) - 1), ids[1:]]))
+
+    def _gelu(self, x: Array) -> Array:
+        if self.config["activation_function"] == "gelu":
+            return 0.5 * x * (1 + np.vectorize(math.erf)(x / np.sqrt(2)))
+        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
     def _norm(self, x: Array, name: str) -> Array:
         centred = x - x.mean(axis=1, keepdims=True)

@@ -35,6 +35,8 @@ class Trained:
         settings = PRESETS["shakespeare-char"].settings.changed(
             n_layer=2, n_head=2, n_embd=32, n_ctx=64, batch=8, max_iters=30, warmup=3, eval_every=30
         )
+        if kind == "bpe":
+            settings = settings.changed(activation="gelu", optimizer="adamw", learning_rate=0.01)
         self.corpus: Corpus = prepare(data.cut(TEXT.encode(), (80, 20)), 64, kind, 280)
         export.open_folder(folder)
         self.folder = folder

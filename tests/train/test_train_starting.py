@@ -111,17 +111,29 @@ def test_characters_that_the_model_lacks_are_told(folder: Path) -> None:
     assert not (folder / "second").exists()
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("activation_function", "gelu"), ("tie_word_embeddings", False)],
-)
-def test_other_forms_are_refused(folder: Path, key: str, value: Any) -> None:
+def _configure(folder: Path, **changes: Any) -> None:
     path = folder / "first" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
-    if key == "tie_word_embeddings":
-        weights = load_file(folder / "first" / "model.safetensors")
-        weights["lm_head.weight"] = weights["transformer.wte.weight"].copy()
-        save_file(weights, folder / "first" / "model.safetensors")
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_the_activation_is_taken_over(folder: Path) -> None:
+    _configure(folder, activation_function="gelu")
+    start = open_start(open_checkpoint(str(folder / "first")))
+    assert start.settings(PRESETS["finetune"].settings, {}).activation == "gelu"
+    with pytest.raises(UsageError, match="has activation gelu, not gelu_new"):
+        start.settings(PRESETS["finetune"].settings, {"activation": "gelu_new"})
+    _run(
+        "finetune", "--data", "story.txt", "--from", "first", "--out", "second", "--max-iters", "1"
+    )
+    config = json.loads((folder / "second" / "config.json").read_text())
+    assert config["activation_function"] == "gelu"
+
+
+def test_an_untied_head_is_refused(folder: Path) -> None:
+    _configure(folder, tie_word_embeddings=False)
+    weights = load_file(folder / "first" / "model.safetensors")
+    weights["lm_head.weight"] = weights["transformer.wte.weight"].copy()
+    save_file(weights, folder / "first" / "model.safetensors")
     with pytest.raises(CheckpointError, match="can't be trained further"):
         open_start(open_checkpoint(str(folder / "first")))
 
