@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from icgpt import candid, cost
 from icgpt.agent import Agent
+from icgpt.built import find_built
 from icgpt.candid import BLOB, NULL, PRINCIPAL, Opt, Record, Type, Variant, Vec
 from icgpt.client import ModelCanister
 from icgpt.connect import Network
@@ -69,11 +70,10 @@ class Deployment:
 
 
 def find_wasm(project: Project, chosen: Path | None = None) -> Path:
-    """The module to install: the chosen one, the project's own build, or the package's."""
+    """The module to install: the chosen one, the project's own build, or icgpt's."""
     if chosen is not None:
         return chosen
-    packaged = Path(__file__).resolve().parent / "_canister" / "model.wasm.gz"
-    path = project.wasm() or (packaged if packaged.is_file() else None)
+    path = project.wasm() or find_built("model.wasm.gz")
     if path is None:
         raise IcgptError(
             "the canister's module is not built yet",

@@ -15,6 +15,7 @@ from typing import Final
 import wasmtime
 
 from icgpt import compiled
+from icgpt.built import find_built
 from icgpt.errors import IcgptError
 
 FILE_NAME: Final = "engine.wasm.gz"
@@ -22,10 +23,8 @@ RESERVED: Final = 1 << 32
 
 
 def find_engine() -> Path:
-    """The module: the one in the package, or else the one that its checkout has built."""
-    package = Path(__file__).resolve().parent.parent
-    places = (package / "_canister", package.parent / "canister" / "build")
-    path = next((p / FILE_NAME for p in places if (p / FILE_NAME).is_file()), None)
+    """The module's path; raises where it was not built."""
+    path = find_built(FILE_NAME)
     if path is None:
         raise IcgptError("the engine's module is not built yet", "Run ./scripts/build-canister.")
     return path

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from model_kit import target
+from model_kit import ROOT, target
 
+from icgpt import built
 from icgpt import deploy as room
 from icgpt.agent import Agent
 from icgpt.certificate import MAINNET_ROOT_KEY
@@ -105,6 +106,8 @@ def test_where_modules_come_from(project: Project, tmp_path: Path) -> None:
 
 
 def test_no_module_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(room, "__file__", str(tmp_path / "deploy.py"))
+    outside = find_wasm(Project(None))
+    assert outside == ROOT / "canister" / "build" / "model.wasm.gz"
+    monkeypatch.setattr(built, "__file__", str(tmp_path / "built.py"))
     with pytest.raises(IcgptError, match="not built yet"):
         find_wasm(Project(None))
