@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import page
 from lone_canister import LoneCanister, Spent
 from safetensors.numpy import save_file
 from stable_regions import Regions
@@ -31,7 +32,7 @@ from icgpt.interface import OPTION_TYPES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WASM = ROOT / "canister" / "build" / "model.wasm.gz"
-RESULTS = ROOT / "docs" / "performance-gptj-6b.json"
+RESULTS = page.FOLDER / "performance-gptj-6b.json"
 
 SHAPE: dict[str, Any] = {
     "model_type": "gptj",
@@ -218,27 +219,41 @@ def held(canister: LoneCanister, shape: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures as text."""
-    lines = [f"{figures['parameters']:,} weights, {figures['packed_bytes']:,} bytes packed"]
-    for which in ("default", "most_in_heap"):
-        lines.append(f"{which:<14} {'instructions':>18} {'page charges':>18} {'messages':>9}")
-        for name, spent in figures[which].items():
-            code, pages = spent["instructions"], spent["pages"]
-            lines.append(f"{name:<14} {code:>18,.0f} {pages:>18,.0f} {spent['messages']:>9}")
-    return "\n".join(lines)
+    """The figures as a Markdown table; billions of instructions and of page charges."""
+
+    def cell(which: str, name: str) -> str:
+        spent = figures[which][name]
+        digits = 1 if spent["instructions"] > 1e10 else 2
+        text = " + ".join(f"{spent[key] / 1e9:.{digits}f}" for key in ("instructions", "pages"))
+        return (
+            f"{text}, {spent['messages']:g} {'message' if spent['messages'] == 1 else 'messages'}"
+        )
+
+    columns = {"default": "2.5 GiB in the heap (10 blocks), the default"}
+    columns["most_in_heap"] = "3.5 GiB (15 blocks), the most"
+    rows = {
+        "further_token": "a token, in a short context",
+        f"prompt_of_{PROMPT}": f"a prompt of {PROMPT} tokens and the first token",
+        "upgrade": "upgrade",
+    }
+    return page.table(
+        ["billions of instructions, and page charges", *columns.values()],
+        [[title, *(cell(which, name) for which in columns)] for name, title in rows.items()],
+    )
 
 
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="scripts/bench gptj-6b")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--write", action="store_true", help=f"write docs/{RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help="write docs/")
     options = parser.parse_args()
     if not WASM.is_file():
         parser.error("the canister is not built; run ./scripts/setup first")
     figures = measure(SHAPE)
     if options.write:
         RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
+        page.put("gptj-6b", table(figures))
     print(json.dumps(figures, indent=1) if options.json else table(figures))
     return 0
 

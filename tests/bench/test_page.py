@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import engine_counts
+import gptj_6b
 import metering_counts
 import page
 import pytest
@@ -16,6 +17,7 @@ TABLES = {
     "engine": (engine_counts.RESULTS, page.engine_tables),
     "quality": (quality_figures.RESULTS, quality_figures.table),
     "metering": (metering_counts.RESULTS, metering_counts.table),
+    "gptj-6b": (gptj_6b.RESULTS, gptj_6b.table),
     "wall": (wall_clock.RESULTS, wall_clock.table),
 }
 
