@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cli_kit import WASM, Cli, characters
 
+from icgpt import built as places
 from icgpt import network
 from icgpt.network import NetworkInfo
 
@@ -46,6 +47,7 @@ def test_without_the_canister_nothing_is_started(
     icgpt: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ICGPT_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(places, "__file__", str(tmp_path / "built.py"))
     icgpt("demo", code=1)
     assert "./scripts/build-canister" in icgpt.err
     assert not (tmp_path / "state").exists()

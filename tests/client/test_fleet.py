@@ -117,11 +117,12 @@ def test_a_job_goes_on_where_its_canister_was_stopped(
         one.call("set_per_message", 1_000_000)  # so that it takes a while
     stream = fleet.stream([1, 2, 3], **LONG, logprobs=1, echo=True)
     first = stream.canister
-    read = []
+    read: list[int] = []
+    left = {first}  # stopped once it has written something behind the prompt
     for piece in stream:
-        if not read:
-            stop(next(one for one in three if one.id == first))
         read += piece.token_ids
+        if left and len(read) > 3:
+            stop(next(one for one in three if one.id == left.pop()))
     assert 0 < len(told) <= 2
     assert stream.canister != first
     assert stream.completion.canister == stream.canister

@@ -25,6 +25,15 @@ def has_node(package: str) -> bool:
     return shutil.which("node") is not None and (MODULES / package).is_dir()
 
 
+def own_home(folder: Path) -> dict[str, str]:
+    """Variables that keep what a program remembers of its user in a folder."""
+    places = {"DATA": ".local/share", "CONFIG": ".config", "CACHE": ".cache"}
+    return {
+        "HOME": str(folder),
+        **{f"XDG_{kind}_HOME": str(folder / place) for kind, place in places.items()},
+    }
+
+
 @dataclass
 class Icp:
     """The icp command line in a project folder, with a home of its own."""
@@ -35,7 +44,7 @@ class Icp:
     @property
     def environment(self) -> dict[str, str]:
         """The variables that a call gets."""
-        more = {"HOME": str(self.folder), "DO_NOT_TRACK": "1", "RUST_BACKTRACE": "0"}
+        more = own_home(self.folder) | {"DO_NOT_TRACK": "1", "RUST_BACKTRACE": "0"}
         if self.launcher is not None:
             more["ICP_CLI_NETWORK_LAUNCHER_PATH"] = str(self.launcher)
         return {**os.environ, **more, "PYTHONPATH": str(ROOT)}

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from clients_kit import find_icp, write_project
+from clients_kit import find_icp, own_home, write_project
 from doc_pages import Block
 from hub_server import TOKEN, HubServer
 from instruct import instruct_tokenizer
@@ -201,7 +201,7 @@ def _icp(project: DocProject) -> None:
     url = project.bash("icgpt network start").stdout.splitlines()[-1]
     write_project(project.folder, **{"http://127.0.0.1:4943": url})
     path = os.pathsep.join((str(Path(program).parent), project.environment["PATH"]))
-    project.export(PATH=path, HOME=str(project.scratch), DO_NOT_TRACK="1")
+    project.export(PATH=path, DO_NOT_TRACK="1", **own_home(project.scratch))
 
 
 NEEDS: dict[str, Callable[[DocProject], None]] = {
