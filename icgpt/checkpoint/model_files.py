@@ -45,12 +45,17 @@ class Checkpoint:
     files: dict[str, SourceFile]
     parameters: int
     workspace: Any = field(default=None, repr=False, compare=False)
-    """Holds files that were made for this checkpoint; they go when it goes."""
+    """Holds files that were made for this checkpoint; they go when it goes or is closed."""
 
     @property
     def length(self) -> int:
         """Bytes of all files together."""
         return sum(file.length for file in self.files.values())
+
+    def close(self) -> None:
+        """Removes the files that were made for this checkpoint; it is of no use any more."""
+        if self.workspace is not None:
+            self.workspace.cleanup()
 
 
 def hash_file(path: Path, end: int) -> hashlib._Hash:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +16,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def source_options(function: F) -> F:
-    """`--model-name`, `--revision`, `--trust-pickle`; the command gets `open_source`."""
+    """`--model-name`, `--revision`, `--trust-pickle`; the command gets `open_source`.
+
+    What it opens is closed when the command ends.
+    """
 
     @functools.wraps(function)
     def with_source(
@@ -28,9 +32,12 @@ def source_options(function: F) -> F:
         def open_source(source: str) -> Checkpoint:
             from icgpt.checkpoint import open_checkpoint
 
-            return open_checkpoint(source, model_name, revision, trust_pickle)
+            checkpoint = open_checkpoint(source, model_name, revision, trust_pickle)
+            opened.callback(checkpoint.close)
+            return checkpoint
 
-        return function(*arguments, open_source=open_source, **options)
+        with contextlib.ExitStack() as opened:
+            return function(*arguments, open_source=open_source, **options)
 
     for option in (
         click.option(
