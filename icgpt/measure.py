@@ -19,6 +19,7 @@ from icgpt.errors import CanisterError, UsageError
 if TYPE_CHECKING:
     from icgpt.client import ModelCanister
     from icgpt.fleet import Fleet
+    from icgpt.results import Architecture
 
 OPTIONS: Final = {"temperature": 0.0, "template": False}
 
@@ -141,11 +142,13 @@ def instructions(model: ModelCanister | Fleet, tokens: int, prompt_tokens: int) 
 
     What does not fit a query is measured with fewer tokens: of a large model a single one.
     """
-    sizes = [(tokens, prompt_tokens)]
-    sizes += [(min(tokens, most), min(prompt_tokens, least)) for most, least in _SMALLER]
-    for size in sizes:
+    shape = model.info().architecture
+    if shape is None:
+        raise UsageError("the canister has no model yet", "Put one in with: icgpt upload")
+    smaller = ((min(tokens, most), min(prompt_tokens, prompt)) for most, prompt in _SMALLER)
+    for size in dict.fromkeys([(tokens, prompt_tokens), *smaller]):
         try:
-            return _counted(model, *size)
+            return _counted(model, shape, *size)
         except CanisterError as error:
             if _TOO_MUCH not in error.message:
                 raise
@@ -159,10 +162,9 @@ _SMALLER: Final = ((5, 4), (2, 1), (1, 1))
 _TOO_MUCH: Final = "takes more than a query may do"
 
 
-def _counted(model: ModelCanister | Fleet, tokens: int, prompt_tokens: int) -> tuple[int, int]:
-    shape = model.info().architecture
-    if shape is None:
-        raise UsageError("the canister has no model yet", "Put one in with: icgpt upload")
+def _counted(
+    model: ModelCanister | Fleet, shape: Architecture, tokens: int, prompt_tokens: int
+) -> tuple[int, int]:
     draw = random.Random()
     least = max(1, min(prompt_tokens, shape.n_ctx - tokens))
 

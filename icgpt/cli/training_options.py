@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 from icgpt.cli.help import GroupedOption
-from icgpt.train.presets import ADAMW, GELU, GELU_NEW, MUON, Preset, Settings
+from icgpt.train.presets import ADAMW, GELU, GELU_NEW, MUON, Preset
 from icgpt.train.vocabulary import BYTES, KINDS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -79,13 +79,13 @@ class Choices:
 
     def preset(self, preset: Preset) -> Preset:
         """A preset as it is with these choices."""
-        return Preset(
+        return replace(
+            preset,
             settings=preset.settings.changed(**self.settings),
             tokenizer=self.tokenizer or preset.tokenizer,
             vocab_size=self.vocab_size or preset.vocab_size or 4096,
             data=self.data or preset.data,
             shares=self.shares or preset.shares,
-            needs_model=preset.needs_model,
         )
 
     def words(self, known_text: bool) -> list[str]:
@@ -197,8 +197,3 @@ def machine_options(function: F) -> F:
 
 def _option(group: str, *names: str, **more: Any) -> Callable[[F], F]:
     return click.option(*names, cls=GroupedOption, group=group, **more)
-
-
-def names_of_settings() -> set[str]:
-    """The settings that have an option; a test compares them with what there is."""
-    return {name for _, _, name, _, _ in _SETTINGS} & set(Settings.__dataclass_fields__)

@@ -17,8 +17,6 @@ from torch import Tensor, distributed
 from icgpt.errors import UsageError
 
 AUTO: Final = "auto"
-DEVICES: Final = (AUTO, "cpu", "cuda", "mps")
-PRECISIONS: Final = (AUTO, "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
