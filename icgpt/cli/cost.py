@@ -18,7 +18,7 @@ from icgpt.cli.common import (
 )
 from icgpt.cli.completing import MODELS, SHAPES
 from icgpt.cli.help import Command
-from icgpt.cli.sources import source_options
+from icgpt.cli.sources import precision_option, source_options
 
 if TYPE_CHECKING:
     from icgpt.checkpoint import Checkpoint
@@ -49,11 +49,7 @@ if TYPE_CHECKING:
     shell_complete=MODELS,
     help="What the upload of a model takes instead, as `icgpt upload --dry-run` tells it.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["int8", "int16", "f32"]),
-    help="The shape's, int8 when left out; or that of the upload.",
-)
+@precision_option("The shape's, int8 when left out; or that of the upload.")
 @click.option("--seed-flow", is_flag=True, help="With --upload: by the seed's own methods.")
 @source_options
 @calling_options

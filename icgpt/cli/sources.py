@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def precision_option(text: str) -> Callable[[F], F]:
+    """`--precision`, with what it says of this command."""
+    return click.option("--precision", type=click.Choice(["int8", "int16", "f32"]), help=text)
+
+
 def source_options(function: F) -> F:
     """`--model-name`, `--revision`, `--trust-pickle`; the command gets `open_source`.
 

@@ -10,7 +10,7 @@ import click
 
 from icgpt.cli.common import answer, identity_option, json_option, network_option, opened, say
 from icgpt.cli.help import Command
-from icgpt.cli.sources import source_options
+from icgpt.cli.sources import precision_option, source_options
 
 if TYPE_CHECKING:
     from icgpt.checkpoint import Checkpoint
@@ -36,11 +36,7 @@ MODEL = "shakespeare-char"
     metavar="NAME|ID",
     help="Let the model in this canister write; can be given several times.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["int8", "int16", "f32"]),
-    help="How weights are held in this process; the model's own way when left out.",
-)
+@precision_option("How weights are held in this process; the model's own way when left out.")
 @source_options
 @click.option(
     "--host",

@@ -22,7 +22,7 @@ from icgpt.cli.common import (
 from icgpt.cli.completing import CANISTERS, MODELS
 from icgpt.cli.estimates import introduce, tell_estimate
 from icgpt.cli.help import Command
-from icgpt.cli.sources import source_options
+from icgpt.cli.sources import precision_option, source_options
 
 if TYPE_CHECKING:
     from icgpt.checkpoint import Checkpoint
@@ -43,11 +43,9 @@ if TYPE_CHECKING:
 )
 @click.argument("canister", shell_complete=CANISTERS)
 @click.argument("source", shell_complete=MODELS)
-@click.option(
-    "--precision",
-    type=click.Choice(["int8", "int16", "f32"]),
-    help="How the canister holds the weights: they are converted here, before they are sent. As "
-    "config.json says when left out; and where that is silent, f32, sent as they are.",
+@precision_option(
+    "How the canister holds the weights: they are converted here, before they are sent. As "
+    "config.json says when left out; and where that is silent, f32, sent as they are."
 )
 @source_options
 @click.option("--force", is_flag=True, help="Also when the canister runs this very model.")

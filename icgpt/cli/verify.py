@@ -12,7 +12,7 @@ import click
 from icgpt.cli.common import answer, identity_option, json_option, network_option, opened, say
 from icgpt.cli.completing import FILES, MODELS
 from icgpt.cli.help import Command
-from icgpt.cli.sources import source_options
+from icgpt.cli.sources import precision_option, source_options
 
 if TYPE_CHECKING:
     from icgpt.checkpoint import Checkpoint
@@ -42,11 +42,7 @@ if TYPE_CHECKING:
     shell_complete=MODELS,
     help="Replay in this process, with the model as `icgpt upload` takes it.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["int8", "int16", "f32"]),
-    help="With --local: how the canister held the weights; tried out when left out.",
-)
+@precision_option("With --local: how the canister held the weights; tried out when left out.")
 @source_options
 @network_option
 @identity_option
