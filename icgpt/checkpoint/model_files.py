@@ -52,6 +52,15 @@ class Checkpoint:
         """Bytes of all files together."""
         return sum(file.length for file in self.files.values())
 
+    def tokenizer(self) -> SourceFile:
+        """Its tokenizer.json; CheckpointError where it has none, as texts need one."""
+        if "tokenizer" not in self.files:
+            raise CheckpointError(
+                f"{self.name} has no tokenizer.json, and texts need one",
+                "Put the tokenizer.json that belongs to the model beside its weights.",
+            )
+        return self.files["tokenizer"]
+
     def close(self) -> None:
         """Removes the files that were made for this checkpoint; it is of no use any more."""
         if self.workspace is not None:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from icgpt.checkpoint import Checkpoint
     from icgpt.ui.writers import Writer
 
-MODEL = "shakespeare-char"
-
 
 @click.command(
     cls=Command,
@@ -73,6 +71,7 @@ def ui(
     file, an id of the Hugging Face hub, or a built-in name. Without one, and without a canister,
     the built-in model does. With several the page offers a choice. It runs until Ctrl-C.
     """
+    from icgpt.demo import MODEL
     from icgpt.transport import LOOPBACK
     from icgpt.ui.page import build_page
     from icgpt.ui.serving import serve, wait

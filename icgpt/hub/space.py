@@ -18,7 +18,7 @@ import icgpt
 from icgpt.checkpoint import Checkpoint
 from icgpt.checkpoint.model_files import FILE_NAMES
 from icgpt.engine.module import FILE_NAME, find_engine
-from icgpt.errors import CheckpointError, IcgptError
+from icgpt.errors import IcgptError
 from icgpt.hub.folders import new_folder
 
 MODEL_FOLDER: Final = "model"
@@ -29,9 +29,7 @@ _EXTRA: Final = re.compile(r"""extra == ['"](\w+)['"]""")
 _APP: Final = '''\
 """A page on which a model writes, as `icgpt ui` shows it."""
 
-from pathlib import Path
-
-from icgpt.ui.standalone import run
+{imports}from icgpt.ui.standalone import run
 
 run({model}, revision={revision!r}, title={title!r})
 '''
@@ -70,11 +68,8 @@ def write_space(
         model: a model that goes into the Space, or owner/name of one on the hub.
         revision: of a model on the hub.
     """
-    if isinstance(model, Checkpoint) and "tokenizer" not in model.files:
-        raise CheckpointError(
-            f"{model.name} has no tokenizer.json, and texts need one",
-            "Put the tokenizer.json that belongs to the model beside its weights.",
-        )
+    if isinstance(model, Checkpoint):
+        model.tokenizer()
     engine = find_engine()
     wanted = requirements()
     licence = metadata.distribution("icgpt").read_text("licenses/LICENSE")
@@ -90,12 +85,11 @@ def write_space(
             (made / MODEL_FOLDER).mkdir()
             for kind, file in model.files.items():
                 shutil.copyfile(file.path, made / MODEL_FOLDER / FILE_NAMES[kind])
+            imports = "from pathlib import Path\n\n"
             place = f'str(Path(__file__).with_name("{MODEL_FOLDER}"))'
         else:
-            place = repr(model)
-        app = _APP.format(model=place, revision=revision, title=title)
-        if not isinstance(model, Checkpoint):
-            app = app.replace("from pathlib import Path\n\n", "")
+            imports, place = "", repr(model)
+        app = _APP.format(imports=imports, model=place, revision=revision, title=title)
         (made / "app.py").write_text(app)
         (made / "README.md").write_text(_readme(title, model))
 

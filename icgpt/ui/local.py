@@ -92,12 +92,7 @@ class LocalWriter:
 def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     from tokenizers import Tokenizer
 
-    if "tokenizer" not in checkpoint.files:
-        raise CheckpointError(
-            f"{checkpoint.name} has no tokenizer.json, and texts need one",
-            "Put the tokenizer.json that belongs to the model beside its weights.",
-        )
-    path = checkpoint.files["tokenizer"].path
+    path = checkpoint.tokenizer().path
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing more exact
