@@ -253,9 +253,8 @@ class Job:
         pause = 0.02
         began = time.monotonic()
         while True:
-            piece = yield from methods.poll(self.handle, self.job, len(self.completion.token_ids))
-            if piece.token_ids or piece.finish is not None:
-                self.add(piece)
+            piece = yield from self.look()
+            if piece is not None:
                 return piece
             if time.monotonic() - began > self.idle_seconds:
                 raise CallTimeoutError(
@@ -264,6 +263,14 @@ class Job:
                 )
             yield Pause(pause)
             pause = min(1.5 * pause, 0.5)
+
+    def look(self) -> Steps[Completion | None]:
+        """The same without waiting: None where there is no news, either."""
+        piece = yield from methods.poll(self.handle, self.job, len(self.completion.token_ids))
+        if not piece.token_ids and piece.finish is None:
+            return None
+        self.add(piece)
+        return piece
 
     def add(self, piece: Completion) -> None:
         """Takes a piece in."""

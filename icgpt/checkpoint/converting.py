@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icgpt.checkpoint.config import Config, check_tensors, parse_config
+from icgpt.checkpoint.eight_bits import is_eight_bits, widened
 from icgpt.checkpoint.pickles import PickledTensor
-from icgpt.checkpoint.safetensors import READABLE, Tensor, file_pieces, read_header
+from icgpt.checkpoint.safetensors import READABLE, Tensor, read_header
 from icgpt.checkpoint.state_dict import StateDict, find_state_dict
 from icgpt.checkpoint.torch_files import TorchFile, read_torch_file
-from icgpt.checkpoint.writing import SIZES, Written, write_safetensors
+from icgpt.checkpoint.writing import SIZES, Written, copied, write_safetensors
 from icgpt.errors import CheckpointError, quoted
 
 MAX_INDEX_BYTES: Final = 16 << 20
@@ -45,7 +46,10 @@ def torch_weights(path: Path) -> StateDict[Written]:
 
 def safetensors_weights(path: Path) -> StateDict[Written]:
     """The weights in a safetensors file."""
-    state = StateDict(read_header(path), {})
+    header = read_header(path)
+    if is_eight_bits(header):
+        return StateDict(widened(path, header), {})
+    state = StateDict(header, {})
     tensors = {
         name: _from_safetensors(path, one, state.turned(name))
         for name, one in state.tensors.items()
@@ -134,22 +138,14 @@ def _from_torch(file: TorchFile, name: str, tensor: PickledTensor, turned: bool)
 
 
 def _from_safetensors(path: Path, tensor: Tensor, turned: bool) -> Written:
-    if turned:
-        kind = {4: "<f4", 2: "<u2"}.get(SIZES.get(tensor.dtype, 0), "u1")
+    if not turned:
+        return copied(path, tensor)
+    kind = {4: "<f4", 2: "<u2"}.get(SIZES.get(tensor.dtype, 0), "u1")
 
-        def read() -> NDArray[Any]:
-            return np.memmap(path, kind, "r", tensor.start, tensor.shape)
+    def read() -> NDArray[Any]:
+        return np.memmap(path, kind, "r", tensor.start, tensor.shape)
 
-        return _written(tensor.name, tensor.dtype, tensor.shape, read, turned)
-
-    def pieces() -> Iterator[bytes]:
-        try:
-            with path.open("rb") as file:
-                yield from file_pieces(file, tensor.start, tensor.end)
-        except OSError as error:
-            raise CheckpointError(f"can't read {path}: {error.strerror}", READABLE) from error
-
-    return Written(tensor.name, tensor.dtype, tensor.shape, pieces)
+    return _written(tensor.name, tensor.dtype, tensor.shape, read, turned)
 
 
 def _written(name: str, dtype: str, shape: tuple[int, ...], read: Any, turned: bool) -> Written:

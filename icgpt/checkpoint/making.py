@@ -16,6 +16,7 @@ from icgpt.checkpoint.converting import (
     safetensors_weights,
     torch_weights,
 )
+from icgpt.checkpoint.eight_bits import is_eight_bits
 from icgpt.checkpoint.model_files import (
     FILE_NAMES,
     Checkpoint,
@@ -48,9 +49,10 @@ class Choices:
     """Whether whole models are unpickled, by PyTorch: that runs code from the file."""
 
 
-def needs_turning(path: Path) -> bool:
-    """Whether a safetensors file has its matrices as [outputs][inputs], as nanoGPT has them."""
-    return StateDict(read_header(path), {}).linear
+def has_other_form(path: Path) -> bool:
+    """Whether a safetensors file is in eight bits, or has nanoGPT's [outputs][inputs]."""
+    header = read_header(path)
+    return is_eight_bits(header) or StateDict(header, {}).linear
 
 
 def made(path: Path, name: str, config: SourceFile | None, choices: Choices) -> Checkpoint:

@@ -14,7 +14,7 @@ from typing import Final
 
 from icgpt.checkpoint import hub
 from icgpt.checkpoint.config import MAX_CONFIG_BYTES, parse_config
-from icgpt.checkpoint.making import Choices, made, needs_turning
+from icgpt.checkpoint.making import Choices, has_other_form, made
 from icgpt.checkpoint.model_files import FILE_NAMES, Checkpoint, checked, found_file, read_small
 from icgpt.checkpoint.state_dict import MODEL_SHAPES
 from icgpt.errors import CheckpointError
@@ -45,6 +45,11 @@ def built_in() -> list[str]:
     return sorted(p.name for p in root.iterdir() if (p / FILE_NAMES["safetensors"]).is_file())
 
 
+def built_in_folder(name: str) -> Path:
+    """Where the files of such a model lie."""
+    return _models_dir() / name
+
+
 def _models_dir() -> Path:
     return Path(__file__).resolve().parent.parent / "models"
 
@@ -67,7 +72,7 @@ def open_checkpoint(
     """
     choices = Choices(model_name, trust_pickle)
     if source in built_in():
-        return _open_folder(_models_dir() / source, source, choices)
+        return _open_folder(built_in_folder(source), source, choices)
     path = Path(source).expanduser()
     if path.is_dir():
         return _open_folder(path, path.resolve().name, choices)
@@ -104,7 +109,7 @@ def _open_file(path: Path, name: str, choices: Choices) -> Checkpoint:
         )
     if config is not None:
         parse_config(read_small(config, MAX_CONFIG_BYTES))  # its faults go before the weights'
-    if ours and config is not None and not needs_turning(path):
+    if ours and config is not None and not has_other_form(path):
         tokenizer = found_file("tokenizer", path.with_name(FILE_NAMES["tokenizer"]))
         return checked(name, weights, config, tokenizer)
     return made(path, name, config, choices)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from icgpt.checkpoint.safetensors import READABLE, Tensor, file_pieces
 from icgpt.errors import CheckpointError
 
 _ALIGNMENT: Final = 8
-SIZES: Final = {"F32": 4, "F16": 2, "BF16": 2}
+SIZES: Final = {"F32": 4, "F16": 2, "BF16": 2, "I8": 1}
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,27 @@ class Written:
     pieces: Callable[[], Iterable[bytes]]
 
     @property
+    def size(self) -> int:
+        """Bytes of an element."""
+        return SIZES[self.dtype]
+
+    @property
     def length(self) -> int:
         """In bytes."""
-        return math.prod(self.shape) * SIZES[self.dtype]
+        return math.prod(self.shape) * self.size
+
+
+def copied(path: Path, tensor: Tensor) -> Written:
+    """A tensor of a safetensors file as it is there."""
+
+    def pieces() -> Iterator[bytes]:
+        try:
+            with path.open("rb") as file:
+                yield from file_pieces(file, tensor.start, tensor.end)
+        except OSError as error:
+            raise CheckpointError(f"can't read {path}: {error.strerror}", READABLE) from error
+
+    return Written(tensor.name, tensor.dtype, tensor.shape, pieces)
 
 
 def write_safetensors(path: Path, tensors: list[Written]) -> None:

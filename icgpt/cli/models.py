@@ -50,19 +50,19 @@ def models(network: str | None, identity: str | None, as_json: bool) -> None:
 
 def _built_in() -> list[dict[str, Any]]:
     from icgpt.checkpoint import open_checkpoint
-    from icgpt.checkpoint.source import built_in
+    from icgpt.checkpoint.source import built_in, built_in_folder
 
     found = []
     for name in built_in():
         checkpoint = open_checkpoint(name)
-        config = checkpoint.config
-        card = checkpoint.files["config"].path.with_name("README.md")
+        config, folder = checkpoint.config, built_in_folder(name)
+        card = folder / "README.md"
         found.append(
             {
                 "name": name,
                 "family": config.family,
                 "parameters": checkpoint.parameters,
-                "bytes": checkpoint.length,
+                "bytes": sum(file.stat().st_size for file in folder.iterdir()),
                 "n_ctx": config.n_ctx,
                 "sha256": checkpoint.files["safetensors"].sha256().hex(),
                 **_card(card.read_bytes()[:MAX_CARD_BYTES].decode() if card.is_file() else ""),

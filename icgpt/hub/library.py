@@ -55,7 +55,7 @@ def sending_failed(
         return TokenError(f"this token may not write to {repository}")
     if isinstance(error, hub.errors.RevisionNotFoundError):
         return HubRefusedError(
-            f"{repository} has no such branch", "Name a branch of it with --revision."
+            f"{repository} has no such branch", "Name a branch of it with --branch."
         )
     if status == 404:
         return TokenError(f"there is no {repository} on the hub, or this token may not see it")

@@ -51,13 +51,11 @@ class CanisterWriter:
         try:
             # Not the stream's own waiting: whoever reads can end it while there is no news.
             while work.completion.finish is None:
-                piece = self._model.poll(work.job, len(work.completion.token_ids))
-                if piece.token_ids or piece.finish is not None:
-                    work.add(piece)
-                    pause = _LEAST_PAUSE
-                else:
+                if self._model.run(work.look()) is None:
                     time.sleep(pause)
                     pause = min(1.5 * pause, _MOST_PAUSE)
+                else:
+                    pause = _LEAST_PAUSE
                 work.check()
                 done = work.completion
                 yield Progress(done.text or "", len(done.token_ids), done.finish)
