@@ -1,0 +1,84 @@
+/* The whole page: what is asked and written in the middle, settings and the model beside it. */
+import { useCallback, useEffect, useMemo, useState } from "react";
+import { Composer } from "@/components/Composer";
+import { Feed } from "@/components/Feed";
+import { Header } from "@/components/Header";
+import { ModelCard } from "@/components/ModelCard";
+import { Notice } from "@/components/Notice";
+import { SettingsPanel } from "@/components/SettingsPanel";
+import { useModel } from "@/hooks/useModel";
+import { useOnline } from "@/hooks/useOnline";
+import { useRuns } from "@/hooks/useRuns";
+import { useSession } from "@/hooks/useSession";
+import { defaults, fromFragment, isChat, longest, type Settings } from "@/lib/settings";
+import { OFFLINE } from "@/lib/trouble";
+
+export function App() {
+  const session = useSession();
+  const { connection } = session;
+  const { info, trouble, look } = useModel(connection);
+  const runs = useRuns(connection, look);
+  const online = useOnline();
+
+  const [shared] = useState(() => fromFragment(window.location.hash));
+  const [prompt, setPrompt] = useState(shared?.prompt ?? "");
+  const [chosen, setChosen] = useState<Partial<Settings>>(shared?.settings ?? {});
+  const usual = useMemo(() => defaults(info), [info]);
+  const settings = useMemo(() => {
+    const wanted = { ...usual, ...chosen };
+    return { ...wanted, length: Math.min(wanted.length, longest(info)) };
+  }, [usual, chosen, info]);
+
+  // The link has done its work; what is changed from here on is not what it says.
+  useEffect(() => {
+    if (shared !== null) window.history.replaceState(null, "", window.location.pathname + window.location.search);
+  }, [shared]);
+
+  const chat = info !== null && isChat(info);
+  const ready = info !== null && "ready" in info.setup && info.tokenizer && trouble === null;
+  const write = useCallback(() => {
+    runs.write(prompt, settings, chat);
+    if (chat) setPrompt("");
+  }, [runs, prompt, settings, chat]);
+  const notice = online ? (session.trouble ?? trouble) : OFFLINE;
+
+  return (
+    <div className="mx-auto flex min-h-dvh max-w-6xl flex-col px-4 sm:px-6 lg:px-8">
+      <a
+        href="#prompt"
+        className="sr-only rounded-md bg-sheet px-3 py-2 focus:not-sr-only focus:fixed focus:top-3 focus:left-3 focus:z-50"
+        onClick={(event) => {
+          event.preventDefault();
+          document.getElementById("prompt")?.focus();
+        }}
+      >
+        Skip to the prompt
+      </a>
+      <Header session={session} />
+      <div className="grid grow content-start gap-x-12 gap-y-8 pb-16 lg:grid-cols-[minmax(0,1fr)_19rem]">
+        <main className="min-w-0">
+          <Notice trouble={notice} info={info} />
+          <Composer
+            prompt={prompt}
+            onPrompt={setPrompt}
+            settings={settings}
+            info={info}
+            ready={ready && online}
+            writing={runs.running !== null}
+            onWrite={write}
+            onStop={runs.stop}
+          />
+          <Feed runs={runs} onUse={(run) => {
+            setPrompt(run.prompt);
+            setChosen(run.settings);
+            document.getElementById("prompt")?.focus();
+          }} />
+        </main>
+        <aside className="grid content-start gap-6 lg:pt-1" aria-label="Settings and model">
+          <SettingsPanel settings={settings} usual={usual} longest={longest(info)} onChange={(fields) => setChosen((before) => ({ ...before, ...fields }))} onReset={() => setChosen({})} />
+          <ModelCard info={info} connection={connection} />
+        </aside>
+      </div>
+    </div>
+  );
+}

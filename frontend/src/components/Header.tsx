@@ -1,0 +1,54 @@
+/* The head of the page: what this is, who asks, the theme, and the way to the other views. */
+import { LogIn, LogOut, Moon, Sun } from "lucide-react";
+import { useState } from "react";
+import { Button } from "@/components/ui/button";
+import { useToast } from "@/components/ui/toast";
+import { Tooltip } from "@/components/ui/tooltip";
+import type { Session } from "@/hooks/useSession";
+import { brief } from "@/lib/format";
+import { isDark, setTheme } from "@/lib/theme";
+import { troubleOf } from "@/lib/trouble";
+
+export function Header({ session }: { session: Session }) {
+  const say = useToast();
+  const [dark, setDark] = useState(isDark);
+  const attempt = (action: () => Promise<void>) => {
+    action().catch((error: unknown) => say(troubleOf(error).title));
+  };
+  return (
+    <header className="flex items-center justify-between gap-4 py-5 sm:py-7">
+      <h1 className="font-serif text-2xl font-medium tracking-tight">icgpt</h1>
+      <div className="flex items-center gap-1">
+        <Button
+          variant="ghost"
+          size="icon"
+          aria-label={dark ? "Light theme" : "Dark theme"}
+          onClick={() => {
+            setTheme(dark ? "light" : "dark");
+            setDark(!dark);
+          }}
+        >
+          {dark ? <Sun aria-hidden /> : <Moon aria-hidden />}
+        </Button>
+        {session.principal === null ? (
+          <Button
+            variant="outline"
+            size="small"
+            className="h-10 px-3"
+            disabled={session.connection === null}
+            onClick={() => attempt(session.signIn)}
+          >
+            <LogIn aria-hidden /> Sign in
+          </Button>
+        ) : (
+          <Tooltip text={session.principal}>
+            <Button variant="outline" size="small" className="h-10 px-3" aria-label={`Sign out ${session.principal}`} onClick={() => attempt(session.signOut)}>
+              <span className="font-mono max-sm:hidden">{brief(session.principal, 5)}</span>
+              <LogOut aria-hidden />
+            </Button>
+          </Tooltip>
+        )}
+      </div>
+    </header>
+  );
+}

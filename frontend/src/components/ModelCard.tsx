@@ -1,0 +1,81 @@
+/* What answers: the model, the canister's code, and what proves both. */
+import { Copy } from "lucide-react";
+import { useEffect, useState, type ReactNode } from "react";
+import type { ModelInfo } from "@/bindings/model.did";
+import { Button } from "@/components/ui/button";
+import { Card, CardTitle } from "@/components/ui/card";
+import { useToast } from "@/components/ui/toast";
+import { Tooltip } from "@/components/ui/tooltip";
+import { toHex } from "@/lib/config";
+import type { Connection } from "@/lib/connection";
+import { brief, count, large } from "@/lib/format";
+import { isChat } from "@/lib/settings";
+
+export function ModelCard({ info, connection }: { info: ModelInfo | null; connection: Connection | null }) {
+  const module = useModuleHash(connection);
+  const shape = info?.architecture[0];
+  const layout = info?.layout_sha256[0];
+  return (
+    <Card className="px-5 py-4" aria-labelledby="model">
+      <CardTitle id="model" className="min-h-7">Model</CardTitle>
+      <dl className="mt-1 grid gap-x-4 gap-y-1.5 [&>div]:flex [&>div]:items-baseline [&>div]:justify-between [&>div]:gap-4">
+        {info && shape && (
+          <>
+            <Row name="Kind">{`${shape.family.toUpperCase()}, ${isChat(info) ? "answers" : "continues"}`}</Row>
+            <Row name="Size">{`${large(Number(shape.parameters))} parameters`}</Row>
+            <Row name="Precision">{info.precision}</Row>
+            <Row name="Context">{`${count(shape.n_ctx)} tokens${info.context === "slide" ? ", sliding" : ""}`}</Row>
+          </>
+        )}
+        {layout && <Hash name="Weights" value={toHex(layout)} />}
+        {module !== null && <Hash name="Code" value={module} />}
+        {connection && <Hash name="Canister" value={connection.config.canister} />}
+        {info && <Row name="Version">{info.module_version}</Row>}
+      </dl>
+    </Card>
+  );
+}
+
+const Row = ({ name, children }: { name: string; children: ReactNode }) => (
+  <div>
+    <dt className="text-quiet">{name}</dt>
+    <dd className="text-right tabular-nums">{children}</dd>
+  </div>
+);
+
+function Hash({ name, value }: { name: string; value: string }) {
+  const say = useToast();
+  const copy = () => {
+    navigator.clipboard.writeText(value).then(
+      () => say(`${name}: copied.`),
+      () => say(value),
+    );
+  };
+  return (
+    <Row name={name}>
+      <Tooltip text={value}>
+        <Button variant="ghost" size="small" className="-my-1 -mr-2 h-7 gap-1.5 px-2 font-mono text-ink" aria-label={`Copy ${name}: ${value}`} onClick={copy}>
+          {brief(value, 5)}
+          <Copy aria-hidden className="size-3.5! text-quiet" />
+        </Button>
+      </Tooltip>
+    </Row>
+  );
+}
+
+/** The hash of the canister's code, as the subnet certifies it. */
+function useModuleHash(connection: Connection | null): string | null {
+  const [hash, setHash] = useState<string | null>(null);
+  useEffect(() => {
+    if (connection === null) return;
+    let left = false;
+    connection.moduleHash().then(
+      (found) => left || setHash(found),
+      () => left || setHash(null),
+    );
+    return () => {
+      left = true;
+    };
+  }, [connection]);
+  return hash;
+}

@@ -1,0 +1,75 @@
+/*
+ * The connection to the model and who asks. The agent is loaded once the page stands; a session of
+ * an earlier visit is taken up again.
+ */
+import { useCallback, useEffect, useState } from "react";
+import { readConfig, type PageConfig } from "@/lib/config";
+import type { Connection } from "@/lib/connection";
+import { troubleOf, type Trouble } from "@/lib/trouble";
+
+export interface Session {
+  config: PageConfig | null;
+  connection: Connection | null;
+  /** The principal that is signed in; null for anonymous callers. */
+  principal: string | null;
+  trouble: Trouble | null;
+  signIn: () => Promise<void>;
+  signOut: () => Promise<void>;
+}
+
+interface State {
+  config: PageConfig | null;
+  connection: Connection | null;
+  principal: string | null;
+  trouble: Trouble | null;
+}
+
+export function useSession(): Session {
+  const [state, setState] = useState<State>({ config: null, connection: null, principal: null, trouble: null });
+
+  const open = useCallback(async (config: PageConfig) => {
+    const [{ Connection }, identity] = await Promise.all([
+      import("@/lib/connection"),
+      import("@/lib/identity"),
+    ]);
+    const signedIn = await identity.restored(config);
+    const connection = await Connection.open(config, signedIn ?? undefined);
+    const principal = signedIn === null ? null : connection.caller.toText();
+    setState({ config, connection, principal, trouble: null });
+  }, []);
+
+  useEffect(() => {
+    let left = false;
+    let again: ReturnType<typeof setTimeout>;
+    const begin = async () => {
+      try {
+        await open(await readConfig());
+      } catch (error) {
+        if (left) return;
+        setState((before) => ({ ...before, trouble: troubleOf(error) }));
+        again = setTimeout(() => void begin(), 5000);
+      }
+    };
+    void begin();
+    return () => {
+      left = true;
+      clearTimeout(again);
+    };
+  }, [open]);
+
+  const { config } = state;
+  const signIn = useCallback(async () => {
+    if (config === null) return;
+    const identity = await import("@/lib/identity");
+    await identity.signIn(config);
+    await open(config);
+  }, [config, open]);
+  const signOut = useCallback(async () => {
+    if (config === null) return;
+    const identity = await import("@/lib/identity");
+    await identity.signOut(config);
+    await open(config);
+  }, [config, open]);
+
+  return { ...state, signIn, signOut };
+}

@@ -1,0 +1,146 @@
+/*
+ * The model canister over the agent, which verifies every answer. Loaded when the page has been
+ * painted: all that needs the agent hangs on this module.
+ */
+import { Actor, Certificate, HttpAgent, LookupPathStatus, type Identity } from "@icp-sdk/core/agent";
+import { IDL } from "@icp-sdk/core/candid";
+import { Principal } from "@icp-sdk/core/principal";
+import { idlFactory, type _SERVICE, type ModelInfo, type Options, type Progress, type SubmitResult } from "@/bindings/model.did";
+import { fromHex, toHex, type PageConfig } from "@/lib/config";
+import { Refused } from "@/lib/trouble";
+import { certifiedCall, type Asked } from "@/receipt/evidence";
+
+const service = idlFactory({ IDL });
+const FIRST_PAUSE = 80;
+const LONGEST_PAUSE = 700;
+
+export interface Piece {
+  text: string;
+  tokens: number;
+  promptTokens: number;
+  instructions: number;
+  seed: string;
+  /** Why it ended; null while it is written. */
+  finish: string | null;
+}
+
+export class Connection {
+  readonly canister: Principal;
+  readonly actor: _SERVICE;
+
+  private constructor(
+    readonly config: PageConfig,
+    readonly agent: HttpAgent,
+    readonly rootKey: Uint8Array,
+    readonly caller: Principal,
+  ) {
+    this.canister = Principal.fromText(config.canister);
+    this.actor = Actor.createActor<_SERVICE>(idlFactory, { agent, canisterId: this.canister });
+  }
+
+  static async open(config: PageConfig, identity?: Identity): Promise<Connection> {
+    const agent = HttpAgent.createSync({
+      host: config.host,
+      ...(identity && { identity }),
+      ...(config.rootKey && { rootKey: config.rootKey }),
+    });
+    // Only a network on this machine may say itself which key it has.
+    if (config.rootKey === null && isLoopback(config.host)) await agent.fetchRootKey();
+    if (agent.rootKey === null) throw new Error("The network's root key is not known.");
+    return new Connection(config, agent, agent.rootKey, await agent.getPrincipal());
+  }
+
+  info(): Promise<ModelInfo> {
+    return this.actor.model_info();
+  }
+
+  /** SHA-256 of the canister's code, certified by the subnet; null when it has none. */
+  async moduleHash(): Promise<string | null> {
+    const path = [utf8("canister"), this.canister.toUint8Array(), utf8("module_hash")];
+    const { certificate } = await this.agent.readState(this.canister, { paths: [path] });
+    const proof = await Certificate.create({
+      certificate,
+      rootKey: this.rootKey,
+      principal: { canisterId: this.canister },
+      agent: this.agent,
+    });
+    const found = proof.lookup_path(path);
+    return found.status === LookupPathStatus.Found ? toHex(found.value) : null;
+  }
+
+  /** Begins a job; what proves that it was asked for is read along the way. */
+  async submit(prompt: string, options: Options): Promise<Asked> {
+    const { reply, evidence } = await certifiedCall(this, "submit", encoded("submit", [{ text: prompt }, options]));
+    const job = checked(decoded("submit", reply) as SubmitResult);
+    return { job: toHex(job), evidence };
+  }
+
+  /** What a job has written so far, again and again until it has ended. */
+  async *follow(job: string): AsyncGenerator<Piece> {
+    const id = fromHex(job);
+    let pause = FIRST_PAUSE;
+    let seen = -1;
+    for (;;) {
+      const progress = checked(await this.actor.poll(id, 0));
+      const piece = pieceOf(progress);
+      if (piece.tokens > seen || piece.finish !== null) yield piece;
+      if (piece.finish !== null) return;
+      pause = piece.tokens > seen ? FIRST_PAUSE : Math.min(1.5 * pause, LONGEST_PAUSE);
+      seen = piece.tokens;
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
+
+  async cancel(job: string): Promise<void> {
+    checked(await this.actor.cancel(fromHex(job)));
+  }
+}
+
+/** The arguments of a method in Candid. */
+export function encoded(method: keyof _SERVICE, values: unknown[]): Uint8Array {
+  return IDL.encode(field(method).argTypes, values);
+}
+
+/** The first result of a method. */
+export function decoded(method: keyof _SERVICE, reply: Uint8Array): unknown {
+  return IDL.decode(field(method).retTypes, reply)[0];
+}
+
+/** The arguments of a method from their Candid. */
+export function decodedArguments(method: keyof _SERVICE, bytes: Uint8Array): unknown[] {
+  return IDL.decode(field(method).argTypes, bytes);
+}
+
+/** What is in Ok; the canister's refusal is thrown. */
+export function checked<T>(result: { Ok: T } | { Err: string }): T {
+  if ("Err" in result) throw new Refused(result.Err);
+  return result.Ok;
+}
+
+const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text);
+
+export const finishName = (finish: object): string => Object.keys(finish)[0] ?? "stop";
+
+function field(method: keyof _SERVICE): IDL.FuncClass {
+  const found = service._fields.find(([name]) => name === method);
+  if (found === undefined) throw new Error(`the interface has no ${method}`);
+  return found[1];
+}
+
+function pieceOf(progress: Progress): Piece {
+  const finish = progress.finish[0];
+  if (finish !== undefined && "failed" in finish) throw new Refused(finish.failed);
+  return {
+    text: progress.text[0] ?? "",
+    tokens: progress.token_ids.length,
+    promptTokens: progress.prompt_tokens,
+    instructions: Number(progress.instructions),
+    seed: progress.seed.toString(),
+    finish: finish === undefined ? null : finishName(finish),
+  };
+}
+
+function isLoopback(host: string): boolean {
+  const name = new URL(host).hostname;
+  return name === "127.0.0.1" || name === "[::1]" || name === "localhost" || name.endsWith(".localhost");
+}
