@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from icgpt.checkpoint.config import Config, check_tensors, parse_config
 from icgpt.checkpoint.eight_bits import is_eight_bits, widened
+from icgpt.checkpoint.labels import over_labels
 from icgpt.checkpoint.pickles import PickledTensor
 from icgpt.checkpoint.safetensors import READABLE, Tensor, read_header
 from icgpt.checkpoint.state_dict import StateDict, find_state_dict
@@ -97,7 +98,11 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def assemble(
-    weights: StateDict[Written], config: bytes | None, model_name: str | None, folder: Path
+    weights: StateDict[Written],
+    config: bytes | None,
+    model_name: str | None,
+    labels: bool,
+    folder: Path,
 ) -> tuple[Path, Path]:
     """Writes model.safetensors and config.json into a folder; their paths.
 
@@ -105,6 +110,7 @@ def assemble(
         weights: from one of the functions above.
         config: config.json, where there is one.
         model_name: the published model that the weights are of, where nothing tells.
+        labels: whether the layer over labels takes the place of that over tokens.
         folder: where to write.
     """
     raw: dict[str, Any]
@@ -113,6 +119,8 @@ def assemble(
     else:
         parse_config(config)
         raw = json.loads(config)
+    if labels:
+        weights, raw = over_labels(weights, raw)
     if _HEAD in weights.tensors and raw.get("model_type", "gpt2") == "gpt2":
         raw = {**raw, "tie_word_embeddings": False}
     text = json.dumps(raw, indent=2).encode() + b"\n"

@@ -26,7 +26,7 @@ from icgpt.checkpoint.model_files import (
     read_small,
 )
 from icgpt.checkpoint.safetensors import read_header
-from icgpt.checkpoint.state_dict import MODEL_SHAPES, StateDict
+from icgpt.checkpoint.state_dict import MODEL_SHAPES, StateDict, is_published
 from icgpt.checkpoint.vocabularies import (
     BPE_TOKENS,
     gpt2_tokenizer,
@@ -44,9 +44,12 @@ class Choices:
     """What a source may have to be told, for forms that don't tell it themselves."""
 
     model_name: str | None = None
-    """The published model that bare weights are of, such as "gpt2"."""
+    """What bare weights are of: a published model such as "gpt2", a folder or an id of the hub with
+    their config.json."""
     trust_pickle: bool = False
     """Whether whole models are unpickled, by PyTorch: that runs code from the file."""
+    labels: bool = False
+    """Whether a classifier is wanted: its layer over labels instead of the one over tokens."""
 
 
 def has_other_form(path: Path) -> bool:
@@ -60,10 +63,15 @@ def made(path: Path, name: str, config: SourceFile | None, choices: Choices) -> 
     workspace = new_workspace()
     folder = Path(workspace.name)
     weights = _weights(path, choices.trust_pickle, folder)
+    base = None if config is not None else _base(choices.model_name)
+    if base is not None:
+        config = _of_base("config", base)
     told = None if config is None else read_small(config, MAX_CONFIG_BYTES)
-    assemble(weights, told, choices.model_name, folder)
+    assemble(weights, told, None if base else choices.model_name, choices.labels, folder)
     vocab_size = parse_config((folder / FILE_NAMES["config"]).read_bytes()).vocab_size
     tokenizer = found_file("tokenizer", path.with_name(FILE_NAMES["tokenizer"]))
+    if tokenizer is None and base is not None:
+        tokenizer = _of_base("tokenizer", base, needed=False)
     if tokenizer is None and (words := _tokenizer(path.parent, vocab_size)) is not None:
         (folder / FILE_NAMES["tokenizer"]).write_bytes(words)
         tokenizer = found_file("tokenizer", folder / FILE_NAMES["tokenizer"])
@@ -74,6 +82,29 @@ def made(path: Path, name: str, config: SourceFile | None, choices: Choices) -> 
         tokenizer,
         workspace,
     )
+
+
+def _base(model_name: str | None) -> str | None:
+    """A model's folder or id on the hub, where that and no published model was named."""
+    if model_name is None or is_published(model_name):
+        return None
+    if Path(model_name).is_dir() or hub.is_hub_id(model_name):
+        return model_name
+    return None
+
+
+def _of_base(kind: str, base: str, needed: bool = True) -> SourceFile | None:
+    """A file of the model that the weights are of."""
+    name = FILE_NAMES[kind]
+    here = Path(base).is_dir()
+    path = Path(base) / name if here else hub.fetch_file(base, name)
+    found = None if path is None else found_file(kind, path)
+    if found is None and needed:
+        raise CheckpointError(
+            f"{base} has no {name}" if here else f"{name} of {base} can't be fetched",
+            "Put the model's config.json beside its weights.",
+        )
+    return found
 
 
 def _there(kind: str, folder: Path) -> SourceFile:

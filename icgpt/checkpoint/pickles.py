@@ -209,6 +209,8 @@ class _Machine:
             ):
                 self.storages[key] = Storage(_STORAGES[kind.name], key, length)
                 self.stack.append(self.storages[key])
+            case ("module", Global() as kind, *_):  # a class, with its source, before torch 1.6
+                self.stack.append(kind)
             case _:
                 raise PickleError("the pickle asks for a storage of an unknown kind", _AGAIN)
 

@@ -59,6 +59,7 @@ def open_checkpoint(
     model_name: str | None = None,
     revision: str | None = None,
     trust_pickle: bool = False,
+    labels: bool = False,
 ) -> Checkpoint:
     """Finds and checks a model.
 
@@ -66,11 +67,13 @@ def open_checkpoint(
         source: a built-in name, a folder or file, an id of the hub (owner/name), or a published
             model's name such as gpt2. What is in the current folder goes before the hub; a
             built-in name goes before both, unless it is written as a path (./name).
-        model_name: the published model that bare weights are of, such as "gpt2-medium".
+        model_name: what bare weights are of: a published model such as "gpt2-medium", or a folder
+            or an id of the hub with their config.json.
         revision: branch, tag or commit of a model of the hub.
         trust_pickle: read a file that holds a whole model, with PyTorch. That runs code from it.
+        labels: open a classifier, for `icgpt.checkpoint.labels`; NoLabelsError where it is none.
     """
-    choices = Choices(model_name, trust_pickle)
+    choices = Choices(model_name, trust_pickle, labels)
     if source in built_in():
         return _open_folder(built_in_folder(source), source, choices)
     path = Path(source).expanduser()
@@ -109,7 +112,7 @@ def _open_file(path: Path, name: str, choices: Choices) -> Checkpoint:
         )
     if config is not None:
         parse_config(read_small(config, MAX_CONFIG_BYTES))  # its faults go before the weights'
-    if ours and config is not None and not has_other_form(path):
+    if ours and config is not None and not choices.labels and not has_other_form(path):
         tokenizer = found_file("tokenizer", path.with_name(FILE_NAMES["tokenizer"]))
         return checked(name, weights, config, tokenizer)
     return made(path, name, config, choices)

@@ -1,4 +1,4 @@
-"""Whole models in files of torch.save: read by PyTorch itself, on the user's word alone.
+"""Whole models whose classes pickle themselves: read by PyTorch itself, on the user's word alone.
 
 Such a file names classes and functions, and unpickling it calls them: whoever made it can run what
 they like. Nothing here happens without --trust-pickle.

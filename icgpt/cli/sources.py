@@ -59,7 +59,7 @@ def source_options(function: F) -> F:
         click.option(
             "--model-name",
             metavar="NAME",
-            help="The published model that bare weights are of: gpt2, gpt2-medium, …",
+            help="What bare weights are of: gpt2, gpt2-medium …, a folder, an id of the hub.",
         ),
     ):
         with_source = option(with_source)

@@ -28,7 +28,8 @@ from safetensors.numpy import load_file
 from icgpt.checkpoint import MODEL_SHAPES, Checkpoint, converting, open_checkpoint
 from icgpt.checkpoint.config import expected_shapes, parse_config
 from icgpt.checkpoint.converting import torch_weights
-from icgpt.checkpoint.pickles import Foreign, read_pickle
+from icgpt.checkpoint.modules import parameters
+from icgpt.checkpoint.pickles import Foreign, Global, read_pickle
 from icgpt.checkpoint.safetensors import Tensor
 from icgpt.checkpoint.state_dict import StateDict
 from icgpt.checkpoint.torch_files import TorchFile, read_torch_file
@@ -155,6 +156,25 @@ def test_published_models_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "icgpt" not in config
 
 
+def test_a_folder_as_the_base(folder: Path) -> None:
+    """Bare weights, and the sizes and the tokenizer of the model that they are of."""
+    shutil.copy(GOLDEN / "tokenizer" / "characters.json", folder / "tokenizer.json")
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": 11}))
+    letters = {letter: place for place, letter in enumerate("abcdefghijk")}
+    raw = json.loads((folder / "tokenizer.json").read_text())
+    raw["model"]["vocab"] = letters
+    (folder / "tokenizer.json").write_text(json.dumps(raw))
+    checkpoint = open_checkpoint(str(TORCH / "plain.pth"), model_name=str(folder))
+    same(checkpoint)
+    assert checkpoint.files["tokenizer"].path == folder / "tokenizer.json"
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "n_layer": 3}))
+    with pytest.raises(CheckpointError, match=r"no tensor 'h\.2"):
+        open_checkpoint(str(TORCH / "plain.pth"), model_name=str(folder))
+    (folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"has no config\.json"):
+        open_checkpoint(str(TORCH / "plain.pth"), model_name=str(folder))
+
+
 @pytest.mark.parametrize("name", MODEL_SHAPES)
 def test_the_sizes_of_published_models(name: str) -> None:
     shape = MODEL_SHAPES[name]
@@ -256,9 +276,48 @@ def test_indexes_that_are_none(folder: Path, text: str) -> None:
 # --- Whole models, and what a pickle can do to its reader
 
 
-def test_a_whole_model_is_not_unpickled_unasked() -> None:
+def test_a_whole_model_is_read_as_data() -> None:
+    """What it says of itself goes with it; nothing that it names is imported."""
+    before = set(sys.modules)
+    checkpoint = open_checkpoint(str(TORCH / "object.pth"))
+    same(checkpoint)
+    assert (checkpoint.config.n_head, checkpoint.config.tied) == (2, True)
+    assert not {name for name in set(sys.modules) - before if name.startswith("torch")}
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict"])
+def test_a_whole_model_among_other_things(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrapped(path: Path) -> TorchFile:
+        file = read_torch_file(path)
+        return replace(file, content={"epoch": 3, key: file.content})
+
+    monkeypatch.setattr(converting, "read_torch_file", wrapped)
+    same(open_checkpoint(str(TORCH / "object.pth")))
+
+
+def test_older_files_name_a_models_class_with_its_source() -> None:
+    told = b"(X\x06\x00\x00\x00modulecm\nNet\nX\x00\x00\x00\x00X\x00\x00\x00\x00tQ"
+    found = read_pickle(b"\x80\x02" + told + b")\x81}X\x01\x00\x00\x00aK\x01sb.")
+    assert isinstance(found, Foreign)
+    assert (str(found.kind), found.state) == ("m.Net", {"a": 1})
+
+
+def test_models_within_themselves_end() -> None:
+    model = Foreign(Global("m", "Net"))
+    model.state = {"_modules": {"a": model, "b": model}, "_parameters": {"c": 1}}
+    assert parameters(model) == {}
+
+
+def test_what_is_no_gpt_is_said_to_be_none() -> None:
+    with pytest.raises(CheckpointError, match="no token embedding") as caught:
+        open_checkpoint(str(TORCH / "whole.pth"), model_name="gpt2")
+    assert "other kinds" in (caught.value.hint or "")
+
+
+def test_what_pickles_itself_is_not_unpickled_unasked(tmp_path: Path) -> None:
+    path = archive(tmp_path / "own.pth", b"\x80\x02cm\nmake\n)R.")
     with pytest.raises(CheckpointError, match="holds a whole model") as caught:
-        open_checkpoint(str(TORCH / "whole.pth"))
+        open_checkpoint(str(path))
     assert "--trust-pickle" in (caught.value.hint or "")
 
 
@@ -276,8 +335,7 @@ def test_a_whole_model_with_the_users_word(tmp_path: Path) -> None:
     model.config = argparse.Namespace(n_layer=2, n_head=2, n_embd=8)
     for content in (model, {"model": model, "epoch": 3}):
         torch.save(content, tmp_path / "whole.pth")
-        with pytest.raises(CheckpointError, match="whole model"):
-            open_checkpoint(str(tmp_path / "whole.pth"))
+        same(open_checkpoint(str(tmp_path / "whole.pth")))
         same(open_checkpoint(str(tmp_path / "whole.pth"), trust_pickle=True))
     # What does not need trust is read with it all the same.
     same(open_checkpoint(str(TORCH / "nanogpt.pt"), trust_pickle=True))
@@ -412,7 +470,7 @@ def test_tensors_that_reach_too_far(folder: Path) -> None:
     deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    st.sampled_from(["plain.pth", "older.pth", "nanogpt.pt", "parallel.pt", "whole.pth"]),
+    st.sampled_from(["plain.pth", "older.pth", "nanogpt.pt", "parallel.pt", "object.pth"]),
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=8),
 )
 def test_damaged_files(folder: Path, name: str, changes: list[tuple[int, int]]) -> None:

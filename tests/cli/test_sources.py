@@ -55,7 +55,7 @@ def test_every_form_is_the_same_model(
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
-        (["whole.pth"], 1, "--trust-pickle"),
+        (["whole.pth"], 1, "token embedding"),
         (["plain.pth"], 2, "--model-name"),
         (["plain.pth", "--model-name", "gpt2"], 1, "2 layers"),
         (["plain.pth", "--model-name", "gpt9"], 2, "no model name"),

@@ -52,6 +52,23 @@ def weights() -> dict[str, torch.Tensor]:
     return {name: torch.randn(shape) / 4 for name, shape in shapes.items()}
 
 
+def whole(state: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """A model object with these weights."""
+    model = torch.nn.Module()
+    known: dict[int, torch.nn.Parameter] = {}
+    for name, value in state.items():
+        *way, last = name.split(".")
+        place = model
+        for step in way:
+            if step not in dict(place.named_children()):
+                place.add_module(step, torch.nn.Module())
+            place = dict(place.named_children())[step]
+        parameter = known.setdefault(id(value), torch.nn.Parameter(value))
+        place.register_parameter(last, parameter)
+    model.config = GPTConfig()
+    return model
+
+
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     torch.manual_seed(7)
@@ -100,6 +117,7 @@ def main() -> None:
     save("compiled.pt", {"model": compiled("_orig_mod."), **training})
     save("parallel.pt", {"model": compiled("_orig_mod.module."), "config": GPTConfig(), "step": 9})
     save("whole.pth", torch.nn.Linear(2, 2))
+    save("object.pth", whole(tied))
 
 
 if __name__ == "__main__":
