@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from icgpt.checkpoint.safetensors import Tensor
 from icgpt.errors import CheckpointError, quoted
+from icgpt.results import Template
+from icgpt.tokens import EOT, PREFIX_TOKENS, SUFFIX_TOKENS
 
 MAX_CONFIG_BYTES: Final = 1 << 20
 # The engine's own limits.
@@ -24,6 +26,7 @@ PRECISIONS: Final = ("f32", "int8", "int16")
 _CONTEXT_KEYS: Final = ("n_positions", "max_position_embeddings", "n_ctx")
 _PREFIX: Final = "transformer."
 _ROTARY_DIM: Final = 64  # GPT-J's, where config.json is silent
+_INSTRUCT_VOCABULARY: Final = 50_260  # the engine gives models of this size the instruct template
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ class Config:
     """Whether the head shares the token embedding."""
     precision: str | None
     """How its weights are best held, if config.json says so."""
+    context: str
+    """What happens when the context is full: "stop" or "slide"."""
+    template: Template | None
+    """What the engine puts round a prompt."""
 
 
 def parse_config(data: bytes) -> Config:
@@ -83,6 +90,8 @@ def parse_config(data: bytes) -> Config:
     if family == "gptj":
         _check_rotary_dim(raw, n_embd, n_head)
     _check_extras(raw.get("icgpt"))
+    extras = raw.get("icgpt") or {}
+    vocab_size = _size(raw, "vocab_size", MAX_TOKENS)
     return Config(
         family=family,
         n_layer=_size(raw, "n_layer", MAX_LAYERS),
@@ -90,9 +99,11 @@ def parse_config(data: bytes) -> Config:
         n_embd=n_embd,
         n_ctx=_size(raw, context, MAX_TOKENS),
         n_inner=inner,
-        vocab_size=_size(raw, "vocab_size", MAX_TOKENS),
+        vocab_size=vocab_size,
         tied=_tied(raw, family),
-        precision=(raw.get("icgpt") or {}).get("precision"),
+        precision=extras.get("precision"),
+        context=extras.get("context", "stop"),
+        template=_template(extras.get("template"), vocab_size),
     )
 
 
@@ -148,6 +159,24 @@ def _check_extras(extras: Any) -> None:
         raise CheckpointError(
             f"config.json: icgpt.precision must be one of {', '.join(PRECISIONS)}", _OURS
         )
+
+
+def _template(own: Any, vocab_size: int) -> Template | None:
+    """The template that config.json names, or the one that the size of the vocabulary means."""
+    if own is None:
+        if vocab_size != _INSTRUCT_VOCABULARY:
+            return None
+        return Template(list(PREFIX_TOKENS), list(SUFFIX_TOKENS), [EOT])
+    if not isinstance(own, dict):
+        raise CheckpointError("config.json: icgpt.template is no object", _OURS)
+    parts = [own.get(name, []) for name in ("prefix", "suffix", "stop")]
+    for one in parts:
+        ids = one if isinstance(one, list) else [None]
+        if not all(type(each) is int and 0 <= each < vocab_size for each in ids):
+            raise CheckpointError(
+                "config.json: icgpt.template must have lists of ids below vocab_size", _OURS
+            )
+    return Template(*parts)
 
 
 def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:

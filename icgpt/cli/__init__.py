@@ -46,6 +46,7 @@ SECTIONS = {
         "generate": "Let the model answer a text.",
         "chat": "Talk with the model, turn by turn.",
         "ui": "Open a page to let models write in (needs Gradio).",
+        "serve": "Serve a model over HTTP (needs FastAPI).",
         "infer": "Let the model go on from token ids.",
         "tokenize": "Turn a text into token ids.",
         "decode": "Turn token ids into text.",

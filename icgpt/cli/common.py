@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -70,7 +70,12 @@ def identity_option(function: F) -> F:
 
 
 def count_option(
-    *names: str, default: int, text: str, least: int = 1, most: int | None = None
+    *names: str,
+    default: int,
+    text: str,
+    least: int = 1,
+    most: int | None = None,
+    envvar: Sequence[str] | None = None,
 ) -> Callable[[F], F]:
     """An option that is a number and has a default which its help shows."""
     return click.option(
@@ -80,6 +85,7 @@ def count_option(
         show_default=True,
         metavar="N",
         help=text,
+        envvar=envvar,
     )
 
 

@@ -25,6 +25,41 @@ def source_options(function: F) -> F:
 
     What it opens is closed when the command ends.
     """
+    return source_options_from()(function)
+
+
+def source_options_from(*model_name: str) -> Callable[[F], F]:
+    """The same, where variables of the environment can name the published model, too."""
+
+    def decorate(function: F) -> F:
+        with_source = _opening(function)
+        for option in (
+            click.option(
+                "--trust-pickle",
+                is_flag=True,
+                allow_from_autoenv=False,  # said once, for one file
+                help="Let PyTorch unpickle a whole model. That runs code from the file.",
+            ),
+            click.option(
+                "--revision",
+                metavar="NAME",
+                help="Branch, tag or commit of a model of the Hugging Face hub.",
+            ),
+            click.option(
+                "--model-name",
+                envvar=model_name or None,
+                metavar="NAME",
+                help="What bare weights are of: gpt2, gpt2-medium …, a folder, an id of the hub.",
+            ),
+        ):
+            with_source = option(with_source)
+        return with_source
+
+    return decorate
+
+
+def _opening(function: F) -> F:
+    """Gives a command `open_source` in place of the options that say more of a source."""
 
     @functools.wraps(function)
     def with_source(
@@ -44,23 +79,4 @@ def source_options(function: F) -> F:
         with contextlib.ExitStack() as opened:
             return function(*arguments, open_source=open_source, **options)
 
-    for option in (
-        click.option(
-            "--trust-pickle",
-            is_flag=True,
-            allow_from_autoenv=False,  # said once, for one file
-            help="Let PyTorch unpickle a whole model. That runs code from the file.",
-        ),
-        click.option(
-            "--revision",
-            metavar="NAME",
-            help="Branch, tag or commit of a model of the Hugging Face hub.",
-        ),
-        click.option(
-            "--model-name",
-            metavar="NAME",
-            help="What bare weights are of: gpt2, gpt2-medium …, a folder, an id of the hub.",
-        ),
-    ):
-        with_source = option(with_source)
     return with_source  # type: ignore[return-value]

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from icgpt.client import ModelCanister, Stream
 from icgpt.errors import IcgptError
-from icgpt.ui.writers import Progress, check_known
+from icgpt.texts import check_known
+from icgpt.ui.writers import Progress
 
 _LEAST_PAUSE: Final = 0.02
 _MOST_PAUSE: Final = 0.5

@@ -9,15 +9,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from icgpt.checkpoint import Checkpoint
 from icgpt.engine import Engine, Event
-from icgpt.errors import CheckpointError, IcgptError
-from icgpt.ui.writers import Progress, check_known
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from icgpt.errors import IcgptError
+from icgpt.texts import check_known, load_tokenizer
+from icgpt.ui.writers import Progress
 
 _CUT: Final = "\N{REPLACEMENT CHARACTER}"
 
@@ -31,7 +29,7 @@ class LocalWriter:
     """
 
     def __init__(self, checkpoint: Checkpoint, precision: str | None = None) -> None:
-        self._tokenizer = _tokenizer(checkpoint)
+        self._tokenizer = load_tokenizer(checkpoint)
         self._engine = Engine.load(checkpoint, precision)
         self._lock = threading.Lock()
         self._news: dict[int, deque[Event]] = {}
@@ -87,15 +85,3 @@ class LocalWriter:
 
     def _decoded(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
-
-
-def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    from tokenizers import Tokenizer
-
-    path = checkpoint.tokenizer().path
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more exact
-        raise CheckpointError(
-            f"{path} can't be read: {error}", "Use the tokenizer.json that belongs to the model."
-        ) from error

@@ -1,4 +1,4 @@
-"""What can write behind a page: the interface, and what all of its kinds check.
+"""What can write behind a page.
 
 A writer goes on from a text and gives how far it has come, again and again, also where there is
 nothing new yet. Closing the iterator ends the work.
@@ -9,10 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
-
-from icgpt.errors import UsageError
-
-MAX_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -39,26 +35,3 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Gives back what it holds."""
-
-
-def check_known(text: str, decoded: str) -> None:
-    """UsageError for characters that the model's vocabulary lacks: they would just be left out.
-
-    Args:
-        text: what is asked.
-        decoded: the text of its token ids.
-    """
-    if text == decoded:
-        return
-    unknown = sorted(set(text) - set(decoded))
-    if unknown:
-        shown = ", ".join(_shown(one) for one in unknown[:MAX_SHOWN])
-        more = f" and {len(unknown) - MAX_SHOWN} more" if len(unknown) > MAX_SHOWN else ""
-        raise UsageError(
-            f"the model does not know these characters: {shown}{more}",
-            "Leave them out, or write them in another way.",
-        )
-
-
-def _shown(character: str) -> str:
-    return character if character.isprintable() and character != " " else repr(character)

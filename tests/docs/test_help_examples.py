@@ -29,8 +29,8 @@ GPT2 = re.compile("France|10919|15496")
 UPLOAD = "icgpt upload model shakespeare-char"
 # They end with Ctrl-C alone.
 WAITING = ("icgpt logs --follow", "--foreground")
-# These print where they serve, and end with Ctrl-C alone; they need Gradio.
-SERVING = ("icgpt ui",)
+# These print where they serve, and end with Ctrl-C alone; they need a package.
+SERVING = {"icgpt ui": "gradio", "icgpt serve": "fastapi"}
 # These change what the others need, so they are run last, in this order.
 LATE = (
     *("icgpt upload", "icgpt deploy", "icgpt demo", "icgpt network status"),
@@ -81,16 +81,17 @@ def test_examples_of_help(tmp_path: Path) -> None:
         for need in ("network", "model", "checkpoints", "hub", "story"):
             project.need(need)
         _files(project)
-        port = _free_port()
+        ports = {port: _free_port() for port in ("8000", "8080", "5001")}
+        project.export(ICGPT_SERVE_PORT="0")
         lines = [line for line in examples() if why_not(line) is None]
         last = max(place for place, line in enumerate(lines) if GPT2.search(line))
         lines[: last + 1] = ["icgpt upload model ./gpt2", *lines[: last + 1], UPLOAD]
         for line in lines:
-            typed = line.replace("8000", port)
+            typed = re.sub("|".join(ports), lambda found: ports[found[0]], line)
             if any(word in line for word in WAITING):
                 typed = f"timeout -s INT 5 {typed} || true"
-            if line.startswith(SERVING):
-                if find_spec("gradio") is None:
+            if (package := SERVING.get(" ".join(line.split()[:2]))) is not None:
+                if find_spec(package) is None:
                     continue
                 typed = UNTIL_SERVED.format(line=typed)
             done = project.bash(typed)

@@ -35,4 +35,4 @@ def test_every_variable_is_there() -> None:
     names = set(re.findall(r"\bICGPT_[A-Z_]*[A-Z]", code)) - {"ICGPT_COMPLETE"}
     for name in names:
         # A command's options have variables of their own: docs/settings.md says how they are named.
-        assert name in told or name.startswith("ICGPT_GENERATE_"), name
+        assert name in told or name.startswith(("ICGPT_GENERATE_", "ICGPT_SERVE_")), name

@@ -16,9 +16,9 @@ from model_kit import tiny_config, write_model
 from icgpt.checkpoint import open_checkpoint
 from icgpt.client import ModelCanister, Stream
 from icgpt.errors import CheckpointError, IcgptError, UsageError
+from icgpt.texts import check_known
 from icgpt.ui.canister import CanisterWriter
 from icgpt.ui.local import LocalWriter
-from icgpt.ui.writers import check_known
 
 OPTIONS = {"max_new_tokens": 30, "temperature": 0.9, "top_k": 20, "seed": 5}
 

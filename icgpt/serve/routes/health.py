@@ -1,0 +1,34 @@
+"""Whether the service works, and on what: for everybody, without a key."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict
+
+from icgpt.serve.desk import TheDesk
+from icgpt.serve.errors import DownError
+
+router = APIRouter(tags=["service"])
+
+
+class Health(BaseModel):
+    """The service works."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"status": "ok", "model": "shakespeare-char", "backend": "local"}
+        }
+    )
+
+    status: str
+    model: str
+    backend: str
+
+
+@router.get("/health", responses={503: {"description": "The model can't write just now."}})
+async def health(desk: TheDesk) -> Health:
+    """Says whether the service works."""
+    if not desk.backend.alive():
+        raise DownError("the model can't write just now", retry_after=5)
+    facts = desk.backend.facts
+    return Health(status="ok", model=facts.name, backend=facts.backend)
