@@ -68,7 +68,7 @@ export function App() {
             onWrite={write}
             onStop={runs.stop}
           />
-          <Feed runs={runs} onUse={(run) => {
+          <Feed runs={runs} session={session} onUse={(run) => {
             setPrompt(run.prompt);
             setChosen(run.settings);
             document.getElementById("prompt")?.focus();

@@ -41,3 +41,11 @@ def site(dist: Path, local: NetworkInfo, shakespeare: ModelCanister) -> Iterator
     }
     with served(dist, local.url, config) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def elsewhere(dist: Path, local: NetworkInfo, shakespeare: ModelCanister) -> Iterator[str]:
+    """The same page, which believes to be on another network than it is."""
+    config = {"model_canister": to_text(shakespeare.id), "network": "ic", "root_key": None}
+    with served(dist, local.url, {**config, "host": "https://icp0.invalid"}) as url:
+        yield url

@@ -6,29 +6,15 @@ from typing import Any
 
 import pytest
 from browser_kit import opened_page
+from page_kit import DESKTOP, SECONDS, ended, write
 
 from icgpt.client import ModelCanister
-
-SECONDS = 60_000
-DESKTOP = {"width": 1280, "height": 900}
 
 
 @pytest.fixture
 def page(chromium: Any, site: str) -> Any:
     with opened_page(chromium, site, viewport=DESKTOP) as opened:
         yield opened
-
-
-def write(page: Any, prompt: str) -> None:
-    page.fill("#prompt", prompt)
-    page.get_by_role("button", name="Write", exact=True).click()
-
-
-def ended(page: Any, words: str) -> Any:
-    """The newest run, once it has ended in these words."""
-    run = page.locator("article").first
-    run.locator("[data-figures]", has_text=words).wait_for(timeout=SECONDS)
-    return run
 
 
 def test_a_text_is_written_as_the_canister_gives_it(page: Any, shakespeare: ModelCanister) -> None:

@@ -3,14 +3,16 @@ import { Trash2 } from "lucide-react";
 import { RunView } from "@/components/RunView";
 import { Button } from "@/components/ui/button";
 import type { Runs } from "@/hooks/useRuns";
+import type { Session } from "@/hooks/useSession";
 import { isRunning, type Run } from "@/lib/runs";
 
 interface Props {
   runs: Runs;
+  session: Session;
   onUse: (run: Run) => void;
 }
 
-export function Feed({ runs, onUse }: Props) {
+export function Feed({ runs, session, onUse }: Props) {
   const newest = [...runs.runs].reverse();
   return (
     <section aria-label="What was written" className="mt-10">
@@ -24,6 +26,7 @@ export function Feed({ runs, onUse }: Props) {
                 <RunView
                   run={run}
                   newest={index === 0}
+                  session={session}
                   busy={runs.running !== null}
                   onRetry={() => runs.retry(run)}
                   onUse={() => onUse(run)}

@@ -1,6 +1,6 @@
 /* The head of the page: what this is, who asks, the theme, and the way to the other views. */
-import { LogIn, LogOut, Moon, Sun } from "lucide-react";
-import { useState } from "react";
+import { FileCheck2, LogIn, LogOut, Moon, Sun } from "lucide-react";
+import { lazy, Suspense, useState } from "react";
 import { Button } from "@/components/ui/button";
 import { useToast } from "@/components/ui/toast";
 import { Tooltip } from "@/components/ui/tooltip";
@@ -9,9 +9,12 @@ import { brief } from "@/lib/format";
 import { isDark, setTheme } from "@/lib/theme";
 import { troubleOf } from "@/lib/trouble";
 
+const VerifyDialog = lazy(() => import("@/receipt/VerifyDialog"));
+
 export function Header({ session }: { session: Session }) {
   const say = useToast();
   const [dark, setDark] = useState(isDark);
+  const [verifying, setVerifying] = useState(false);
   const attempt = (action: () => Promise<void>) => {
     action().catch((error: unknown) => say(troubleOf(error).title));
   };
@@ -19,6 +22,12 @@ export function Header({ session }: { session: Session }) {
     <header className="flex items-center justify-between gap-4 py-5 sm:py-7">
       <h1 className="font-serif text-2xl font-medium tracking-tight">icgpt</h1>
       <div className="flex items-center gap-1">
+        <Tooltip text="Check a receipt">
+          <Button variant="ghost" className="px-2.5" onClick={() => setVerifying(true)}>
+            <FileCheck2 aria-hidden />
+            <span className="max-sm:sr-only">Verify</span>
+          </Button>
+        </Tooltip>
         <Button
           variant="ghost"
           size="icon"
@@ -49,6 +58,11 @@ export function Header({ session }: { session: Session }) {
           </Tooltip>
         )}
       </div>
+      {verifying && (
+        <Suspense>
+          <VerifyDialog session={session} onClose={() => setVerifying(false)} />
+        </Suspense>
+      )}
     </header>
   );
 }

@@ -1,21 +1,26 @@
 /* One run: the prompt, what the model wrote, what it took, and what can be done with it. */
-import { Copy, CornerLeftUp, RefreshCw } from "lucide-react";
+import { Copy, CornerLeftUp, FileCheck2, RefreshCw } from "lucide-react";
+import { useState } from "react";
 import { Button } from "@/components/ui/button";
 import { useToast } from "@/components/ui/toast";
 import { Tooltip } from "@/components/ui/tooltip";
+import type { Session } from "@/hooks/useSession";
+import { cn } from "@/lib/cn";
 import { count, cycles, large, rate } from "@/lib/format";
 import { isRunning, type Run } from "@/lib/runs";
+import { troubleOf } from "@/lib/trouble";
 
 interface Props {
   run: Run;
   newest: boolean;
+  session: Session;
   /** Something is being written, so nothing else can be asked. */
   busy: boolean;
   onRetry: () => void;
   onUse: () => void;
 }
 
-export function RunView({ run, newest, busy, onRetry, onUse }: Props) {
+export function RunView({ run, newest, session, busy, onRetry, onUse }: Props) {
   const running = isRunning(run);
   return (
     <article aria-busy={running} className="group" data-run={run.state}>
@@ -45,7 +50,7 @@ export function RunView({ run, newest, busy, onRetry, onUse }: Props) {
         <p role={newest ? "status" : undefined} data-figures className="text-[0.8125rem] text-quiet tabular-nums">
           {run.state === "asking" ? "Asking the canister…" : <Figures run={run} />}
         </p>
-        {!running && <Actions run={run} busy={busy} onRetry={onRetry} onUse={onUse} />}
+        {!running && <Actions run={run} session={session} busy={busy} onRetry={onRetry} onUse={onUse} />}
       </div>
     </article>
   );
@@ -88,8 +93,9 @@ function Figures({ run }: { run: Run }) {
   );
 }
 
-function Actions({ run, busy, onRetry, onUse }: Omit<Props, "newest">) {
+function Actions({ run, session, busy, onRetry, onUse }: Omit<Props, "newest">) {
   const say = useToast();
+  const [making, setMaking] = useState(false);
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(run.chat ? run.text : run.prompt + run.text);
@@ -98,11 +104,35 @@ function Actions({ run, busy, onRetry, onUse }: Omit<Props, "newest">) {
       say("This browser does not let the page copy; select the text instead.");
     }
   };
+  const receipt = async () => {
+    const { connection } = session;
+    if (connection === null || run.job === null || run.asked === null) return;
+    setMaking(true);
+    try {
+      const { makeReceipt } = await import("@/receipt/make");
+      save(await makeReceipt(connection, run.job, run.asked), `receipt-${run.job.slice(0, 8)}.json`);
+      say("The receipt has been checked and saved.");
+    } catch (error) {
+      const { title, advice } = troubleOf(error);
+      say(`${title} ${advice}`);
+    } finally {
+      setMaking(false);
+    }
+  };
+  const proven = run.asked !== null && run.finish !== null;
   return (
     <div className="-mx-2 flex items-center text-quiet" role="group" aria-label="What to do with this text">
       <Action name="Copy the text" icon={<Copy aria-hidden />} onClick={() => void copy()} />
       <Action name="Write it again" icon={<RefreshCw aria-hidden />} disabled={busy} onClick={onRetry} />
       <Action name="Use prompt and settings" icon={<CornerLeftUp aria-hidden />} onClick={onUse} />
+      {proven && (
+        <Action
+          name="Save a receipt, which proves who wrote this"
+          icon={<FileCheck2 aria-hidden className={cn(making && "opacity-40")} />}
+          disabled={making}
+          onClick={() => void receipt()}
+        />
+      )}
     </div>
   );
 }
@@ -121,3 +151,10 @@ const Action = ({ name, icon, disabled = false, onClick }: ActionProps) => (
     </Button>
   </Tooltip>
 );
+
+function save(text: string, name: string): void {
+  const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  const link = Object.assign(document.createElement("a"), { href: address, download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}

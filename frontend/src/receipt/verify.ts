@@ -1,0 +1,356 @@
+/*
+ * Checks a receipt in the browser: the same file and the same checks as `icgpt verify`, against a
+ * root key that the page knows from elsewhere. docs/receipts.md says what a receipt proves.
+ */
+import {
+  Cbor,
+  Certificate,
+  lookup_path,
+  LookupPathStatus,
+  reconstruct,
+  requestIdOf,
+  type HashTree,
+} from "@icp-sdk/core/agent";
+import { IDL, lebDecode, PipeArrayBuffer } from "@icp-sdk/core/candid";
+import { Principal } from "@icp-sdk/core/principal";
+import { sha256 } from "@noble/hashes/sha2.js";
+import type { Options, PollResult, Prompt, Receipt, SubmitResult } from "@/bindings/model.did";
+import { fromHex, toHex } from "@/lib/config";
+import { decoded, decodedArguments, finishName } from "@/lib/connection";
+import { canonical, Float, MAX_BYTES, parse, Unreadable, VERSION, type EvidenceJson, type Json } from "@/receipt/document";
+
+export class NotProven extends Error {}
+
+/** What a receipt's file holds; nothing of it is believed before `verify`. */
+export interface Kept {
+  network: string;
+  canister: string;
+  job: string;
+  asked: EvidenceJson;
+  proof: ProofJson;
+  answered: EvidenceJson;
+  /** What the file says it shows; null before it was written. */
+  shows: Json | null;
+}
+export interface ProofJson {
+  certificate: string;
+  witness: string;
+  receipt: string;
+}
+
+/** What a receipt proves, for people. */
+export interface Proven {
+  prompt: string | number[];
+  text: string | null;
+  finish: string;
+  seed: bigint;
+  tokens: number;
+  model: string;
+  moduleHash: string;
+  caller: string;
+  canister: string;
+  askedAt: string;
+  answeredAt: string;
+  /** As `shows` of the file has it. */
+  shown: Json;
+}
+
+const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text);
+const FLOATS = ["temperature", "top_p", "typical_p", "repetition_penalty"];
+const NUMBERS = [
+  ...["max_new_tokens", "min_new_tokens", "top_k", "no_repeat_ngram_size"],
+  ...["encoder_no_repeat_ngram_size", "logprobs"],
+];
+const RECEIPT = IDL.Record({
+  prompt: IDL.Vec(IDL.Nat32),
+  options: optionsType(),
+  seed: IDL.Nat64,
+  model: IDL.Vec(IDL.Nat8),
+  token_ids: IDL.Vec(IDL.Nat32),
+  finish: IDL.Variant({
+    stop: IDL.Null,
+    length: IDL.Null,
+    context: IDL.Null,
+    cancelled: IDL.Null,
+    failed: IDL.Text,
+  }),
+});
+
+/** What is proven under a root key; NotProven unless all of it holds. */
+export async function verify(kept: Kept, rootKey: Uint8Array): Promise<Proven> {
+  const canister = Principal.fromText(kept.canister);
+  const read = (bytes: string) => certificate(bytes, canister, rootKey);
+  const asked = call(kept.asked, "submit", canister, await read(kept.asked.certificate));
+  const answered = call(kept.answered, "poll", canister, await read(kept.answered.certificate));
+  const proof = await read(kept.proof.certificate);
+  const receipt = await jobReceipt(kept, canister, proof);
+
+  const [prompt, options] = decodedArguments("submit", fromHex(kept.asked.arg)) as [Prompt, Options];
+  expect(toHex(okOf(decoded("submit", asked.reply) as SubmitResult)) === kept.job, "another job was asked for");
+  expect(same(options, receipt.options), "the job's options are not those that were asked for");
+  expect([undefined, receipt.seed].includes(options.seed[0]), "the seed is not the one asked for");
+  const ids = "token_ids" in prompt ? Array.from(prompt.token_ids) : [];
+  expect(within(ids, Array.from(receipt.prompt)), "the job's prompt is not the one that was asked");
+
+  const [job, start] = decodedArguments("poll", fromHex(kept.answered.arg)) as [Uint8Array, number];
+  expect(toHex(job) === kept.job && start === 0, "the text is that of another job, or a part of it");
+  const told = okOf(decoded("poll", answered.reply) as PollResult);
+  const written = Array.from(receipt.token_ids);
+  const all = Array.from(told.token_ids);
+  const echoed = all.slice(0, Math.max(0, all.length - written.length));
+  const finish = told.finish[0] === undefined ? null : finishName(told.finish[0]);
+  expect(
+    same(all, [...echoed, ...written]) &&
+      (options.echo[0] === true ? within(echoed, Array.from(receipt.prompt)) : echoed.length === 0) &&
+      finish === finishName(receipt.finish) &&
+      told.seed === receipt.seed,
+    "the text belongs to another answer",
+  );
+  expect(
+    asked.moduleHash === answered.moduleHash && asked.installed === answered.installed,
+    "the canister's code was changed while it answered",
+  );
+  const times = [asked.installed ?? 0n, asked.time, timeOf(proof), answered.time];
+  expect(
+    times.every((time, index) => index === 0 || (times[index - 1] ?? 0n) <= time),
+    "the certificates are not in the order of what they show",
+  );
+
+  const sender = Principal.fromUint8Array(fromHex(kept.asked.sender)).toText();
+  const proven: Proven = {
+    prompt: "text" in prompt ? prompt.text : ids,
+    text: told.text[0] ?? null,
+    finish: finishName(receipt.finish),
+    seed: receipt.seed,
+    tokens: written.length,
+    model: toHex(Uint8Array.from(receipt.model)),
+    moduleHash: asked.moduleHash,
+    caller: sender,
+    canister: kept.canister,
+    askedAt: timeText(asked.time),
+    answeredAt: timeText(answered.time),
+    shown: null,
+  };
+  proven.shown = {
+    prompt: typeof proven.prompt === "string" ? proven.prompt : proven.prompt.map(BigInt),
+    text: proven.text,
+    finish: proven.finish,
+    options: optionsJson(options),
+    seed: proven.seed,
+    prompt_ids: Array.from(receipt.prompt, BigInt),
+    token_ids: written.map(BigInt),
+    model: proven.model,
+    module_hash: proven.moduleHash,
+    installed_at: asked.installed === null ? null : timeText(asked.installed),
+    caller: proven.caller,
+    asked_at: proven.askedAt,
+    answered_at: proven.answeredAt,
+  };
+  expect(
+    kept.shows === null || canonical(kept.shows) === canonical(proven.shown),
+    "what the receipt shows is not what it proves",
+  );
+  return proven;
+}
+
+/** A receipt from the text of its file. */
+export function read(text: string): Kept {
+  if (text.length > MAX_BYTES) throw new Unreadable("it has more than 16 MiB");
+  const document = parse(text);
+  if (!isRecord(document) || !("icgpt_receipt" in document)) throw new Unreadable("nothing in it says so");
+  if (document["icgpt_receipt"] !== VERSION) throw new Unreadable("its form is not known to this page");
+  const names = ["icgpt_receipt", "network", "canister", "job", "shows", "asked", "proof", "answered"];
+  exactly(document, names, "the file");
+  const shows = document["shows"] ?? null;
+  if (!isRecord(shows)) throw new Unreadable("it shows nothing");
+  return {
+    network: textOf(document["network"]),
+    canister: textOf(document["canister"]),
+    job: hexOf(document["job"]),
+    asked: evidence(document["asked"]),
+    proof: hexes(document["proof"], ["certificate", "witness", "receipt"], "its proof"),
+    answered: evidence(document["answered"]),
+    shows,
+  };
+}
+
+// --- Parts of the proof
+
+interface Shown {
+  reply: Uint8Array;
+  moduleHash: string;
+  installed: bigint | null;
+  time: bigint;
+}
+
+async function certificate(hex: string, canister: Principal, rootKey: Uint8Array): Promise<Certificate> {
+  try {
+    return await Certificate.create({
+      certificate: fromHex(hex),
+      rootKey,
+      principal: { canisterId: canister },
+      disableTimeVerification: true, // it was kept, so it may be of any time
+    });
+  } catch {
+    throw new NotProven("a certificate's signature does not hold under this network's root key");
+  }
+}
+
+function call(kept: EvidenceJson, method: string, canister: Principal, proof: Certificate): Shown {
+  const id = requestIdOf({
+    request_type: "call",
+    canister_id: canister.toUint8Array(),
+    method_name: method,
+    arg: fromHex(kept.arg),
+    sender: fromHex(kept.sender),
+    ingress_expiry: BigInt(kept.ingress_expiry),
+    nonce: fromHex(kept.nonce),
+  });
+  const status = [utf8("request_status"), id];
+  const about = [utf8("canister"), canister.toUint8Array()];
+  const state = valueAt(proof, [...status, utf8("status")]);
+  const reply = valueAt(proof, [...status, utf8("reply")]);
+  const module = valueAt(proof, [...about, utf8("module_hash")]);
+  if (state === null || new TextDecoder().decode(state) !== "replied" || reply === null || module === null) {
+    throw new NotProven(`the certificate does not show this call of '${method}'`);
+  }
+  const installed = valueAt(proof, [...about, utf8("last_install_timestamp")]);
+  return {
+    reply,
+    moduleHash: toHex(module),
+    installed: installed === null ? null : number(installed),
+    time: timeOf(proof),
+  };
+}
+
+async function jobReceipt(kept: Kept, canister: Principal, proof: Certificate): Promise<Receipt> {
+  const certified = valueAt(proof, [utf8("canister"), canister.toUint8Array(), utf8("certified_data")]);
+  const witness = Cbor.decode<HashTree>(fromHex(kept.proof.witness));
+  expect(
+    certified !== null && toHex(await reconstruct(witness)) === toHex(certified),
+    "the job's witness is not what the subnet certified",
+  );
+  const leaf = lookup_path([utf8("jobs"), fromHex(kept.job)], witness);
+  const bytes = fromHex(kept.proof.receipt);
+  if (leaf.status !== LookupPathStatus.Found) throw new NotProven("the witness has no such job");
+  expect(toHex(leaf.value) === toHex(sha256(bytes)), "the receipt is not the certified one");
+  return IDL.decode([RECEIPT], bytes)[0] as unknown as Receipt;
+}
+
+function valueAt(proof: Certificate, path: Uint8Array[]): Uint8Array | null {
+  const found = proof.lookup_path(path);
+  return found.status === LookupPathStatus.Found ? found.value : null;
+}
+
+function timeOf(proof: Certificate): bigint {
+  const found = valueAt(proof, [utf8("time")]);
+  if (found === null) throw new NotProven("the certificate has no time");
+  return number(found);
+}
+
+const number = (leb: Uint8Array): bigint => lebDecode(new PipeArrayBuffer(leb));
+
+const timeText = (nanoseconds: bigint): string =>
+  `${new Date(Number(nanoseconds / 1_000_000n)).toISOString().slice(0, 19)}Z`;
+
+function okOf<T>(result: { Ok: T } | { Err: string }): T {
+  if ("Err" in result) throw new NotProven("the canister refused the call");
+  return result.Ok;
+}
+
+function expect(holds: boolean, otherwise: string): asserts holds {
+  if (!holds) throw new NotProven(otherwise);
+}
+
+/** Whether two values in Candid are equal. */
+const same = (one: unknown, other: unknown): boolean => plain(one) === plain(other);
+const plain = (value: unknown): string =>
+  JSON.stringify(value, (_, part: unknown) => {
+    if (typeof part === "bigint") return `${part}n`;
+    if (ArrayBuffer.isView(part)) return Array.from(part as unknown as number[]);
+    const fields = typeof part === "object" && part !== null && !Array.isArray(part);
+    return fields ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1))) : part;
+  });
+
+/** Whether a list stands in another one as it is. */
+function within(part: number[], whole: number[]): boolean {
+  // As texts, because searching in those takes no longer when a stranger chose the lists.
+  return `,${whole.join(",")},`.includes(part.length === 0 ? "," : `,${part.join(",")},`);
+}
+
+// --- Candid of the options, and how a file shows them
+
+function optionsType(): IDL.RecordClass {
+  const types: Record<string, IDL.Type> = {
+    stop: IDL.Vec(IDL.Text),
+    seed: IDL.Nat64,
+    context: IDL.Text,
+    template: IDL.Bool,
+    echo: IDL.Bool,
+    begun: IDL.Vec(IDL.Nat32),
+  };
+  for (const name of FLOATS) types[name] = IDL.Float64;
+  for (const name of NUMBERS) types[name] = IDL.Nat32;
+  return IDL.Record(Object.fromEntries(Object.entries(types).map(([name, type]) => [name, IDL.Opt(type)])));
+}
+
+function optionsJson(options: Options): Json {
+  const found: Record<string, Json> = {};
+  for (const [name, given] of Object.entries(options) as [string, unknown[]][]) {
+    const value = given[0];
+    if (value === undefined) continue;
+    found[name] = typeof value === "number" && FLOATS.includes(name) ? new Float(value) : jsonOf(value);
+  }
+  return found;
+}
+
+function jsonOf(value: unknown): Json {
+  if (typeof value === "number") return BigInt(value);
+  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as number[], BigInt);
+  return value as Json;
+}
+
+// --- The file
+
+type Fields = Record<string, Json>;
+
+const isRecord = (value: Json | undefined): value is Fields =>
+  typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Float);
+
+function exactly(value: Json | undefined, names: string[], what: string): Fields {
+  if (!isRecord(value) || Object.keys(value).sort().join() !== [...names].sort().join()) {
+    throw new Unreadable(`${what} has other fields than a receipt's`);
+  }
+  return value;
+}
+
+function textOf(value: Json | undefined): string {
+  if (typeof value !== "string") throw new Unreadable("its network or canister is no text");
+  return value;
+}
+
+function hexOf(value: Json | undefined): string {
+  if (typeof value !== "string" || value.length % 2 !== 0 || /[^0-9a-f]/.test(value)) {
+    throw new Unreadable("a part of it is no hexadecimal number");
+  }
+  return value;
+}
+
+function hexes<Name extends string>(value: Json | undefined, names: Name[], what: string): Record<Name, string> {
+  const fields = exactly(value, names, what);
+  return Object.fromEntries(names.map((name) => [name, hexOf(fields[name])])) as Record<Name, string>;
+}
+
+function evidence(value: Json | undefined): EvidenceJson {
+  const bytes = ["arg", "sender", "nonce", "certificate"] as const;
+  const fields = exactly(value, [...bytes, "ingress_expiry"], "a call");
+  const expiry = fields["ingress_expiry"];
+  if (typeof expiry !== "bigint" || expiry < 0n || expiry >= 2n ** 64n) {
+    throw new Unreadable("a call's expiry is no time");
+  }
+  const { arg, sender, nonce, certificate } = fields;
+  return {
+    ...hexes({ arg, sender, nonce, certificate } as Fields, [...bytes], "a call"),
+    ingress_expiry: expiry.toString(),
+  };
+}
