@@ -1,4 +1,4 @@
-"""Receipts that the page makes hold for `icgpt verify`, and the page checks those that it is given."""
+"""Receipts that the page makes hold for `icgpt verify`; the page checks what it is given."""
 
 from __future__ import annotations
 
