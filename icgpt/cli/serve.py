@@ -22,6 +22,7 @@ from icgpt.cli.common import (
 from icgpt.cli.completing import CANISTERS, MODELS
 from icgpt.cli.help import Command
 from icgpt.cli.sources import precision_option, source_options_from
+from icgpt.cli.tasks import opened_as, task_options, tasks_of
 from icgpt.transport import LOOPBACK
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ _NEEDED = ("fastapi", "uvicorn", "prometheus_client", "fastapi_offline")
     metavar="KEY",
     help="Let in only who knows this key. Other users see flags: rather set API_KEY.",
 )
+@task_options
 @count_option(
     "--max-context",
     envvar=["ICGPT_SERVE_MAX_CONTEXT", "MAX_CTX"],
@@ -136,10 +138,17 @@ def serve(
     from icgpt.serve.app import build
 
     settings = _settings(options)
+
+    def load(checkpoint: Checkpoint) -> Backend:
+        return _local(checkpoint, precision, settings)
+
     if canister is None:
-        backend = _local(open_source(source or _usual_source()), precision, settings)
+        source = source or _usual_source()
+        backend = load(opened_as(open_source, source))
     else:
         backend = _remote(canister, network, identity, settings)
+    told = {name: options[name] for name in ("got", "got_prompt", "spam", "spam_prompt")}
+    tasks = tasks_of(open_source, load, source if canister is None else None, **told)
     sockets = running.bound(settings.host, settings.ports)
     urls = running.urls(settings.host, sockets)
 
@@ -150,7 +159,7 @@ def serve(
 
     if settings.host not in LOOPBACK and not settings.api_keys:
         say("Whoever reaches this address can use the model: no key is set.")
-    running.serve(build(backend, settings), settings, sockets, ready)
+    running.serve(build(backend, settings, tasks), settings, sockets, ready)
 
 
 def check_installed() -> None:

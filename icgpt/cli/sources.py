@@ -69,10 +69,11 @@ def _opening(function: F) -> F:
         trust_pickle: bool,
         **options: Any,
     ) -> Any:
-        def open_source(source: str) -> Checkpoint:
+        def open_source(source: str, **more: Any) -> Checkpoint:
             from icgpt.checkpoint import open_checkpoint
 
-            checkpoint = open_checkpoint(source, model_name, revision, trust_pickle)
+            told = {"model_name": model_name, "revision": revision, "trust_pickle": trust_pickle}
+            checkpoint = open_checkpoint(source, **{**told, **more})
             opened.callback(checkpoint.close)
             return checkpoint
 

@@ -9,7 +9,7 @@ Each file of `routes` has a `router`. Its functions get the desk, where answers 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -24,30 +24,34 @@ from icgpt.serve.keys import Keys
 from icgpt.serve.middleware import Around
 from icgpt.serve.routes import ROUTERS
 from icgpt.serve.settings import Settings
+from icgpt.serve.tasks import TaskDesk, Tasks
 from icgpt.transport import LOOPBACK
 
 
-def build(backend: Backend, settings: Settings) -> FastAPI:
-    """The application. It starts the backend when it starts, and closes it when it ends.
+def build(backend: Backend, settings: Settings, tasks: Tasks | None = None) -> FastAPI:
+    """The application. It starts what writes when it starts, and closes it when it ends.
 
     Args:
         backend: what writes.
         settings: how it behaves.
+        tasks: what tasks have of their own.
     """
+    tasks = tasks or Tasks()
     figures = Figures()
     desk = Desk(backend, settings, figures)
+    backends = [backend, *tasks.backends]
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        try:
-            await backend.start()
-        except IcgptError as error:
-            app.state.failure = error  # the server itself only says that it could not start
-            raise
-        try:
+        async with AsyncExitStack() as started:
+            for one in backends:
+                try:
+                    await one.start()
+                except IcgptError as error:
+                    app.state.failure = error  # the server itself only says that it could not start
+                    raise
+                started.push_async_callback(one.close)
             yield
-        finally:
-            await backend.close()
 
     app = FastAPI(
         title="icgpt",
@@ -58,9 +62,12 @@ def build(backend: Backend, settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.desk, app.state.keys = desk, Keys(settings)
+    app.state.tasks = TaskDesk(tasks, desk, settings, figures)
     figures.watch("running", "Answers that are being written.", lambda: desk.running)
     figures.watch("waiting", "Answers that wait for their turn.", lambda: desk.waiting)
-    figures.watch("alive", "1 while the model can write.", lambda: float(backend.alive()))
+    figures.watch(
+        "alive", "1 while the model can write.", lambda: float(all(one.alive() for one in backends))
+    )
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -94,7 +94,10 @@ def install(app: FastAPI) -> None:
             raise error
         words = {404: "there is nothing here", 405: "this path takes another method"}
         message = words.get(error.status_code, str(error.detail))
-        response = answer(request.url.path, Problem(error.status_code, "http", message))
+        problem = Problem(error.status_code, "http", message)
+        if error.status_code == 400:  # bytes that are no UTF-8, or nested too deep
+            problem = Problem(422, "invalid_request", "the request can't be read as JSON")
+        response = answer(request.url.path, problem)
         response.headers.update(error.headers or {})
         return response
 

@@ -18,6 +18,7 @@ from icgpt.serve.backend import Backend
 from icgpt.serve.desk import Desk
 from icgpt.serve.running import bound, serve, urls
 from icgpt.serve.settings import Settings
+from icgpt.serve.tasks import Tasks
 
 SECONDS = 60
 
@@ -37,10 +38,12 @@ class Served:
 
 
 @contextmanager
-def served(backend: Backend, settings: Settings | None = None) -> Iterator[Served]:
+def served(
+    backend: Backend, settings: Settings | None = None, tasks: Tasks | None = None
+) -> Iterator[Served]:
     """Serves a backend until the block ends."""
     settings = settings or Settings()
-    app = build(backend, settings)
+    app = build(backend, settings, tasks)
     sockets = bound(settings.host, (0,))
     ready = threading.Event()
     ends = threading.Event()

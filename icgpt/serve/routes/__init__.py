@@ -1,7 +1,23 @@
 """The routes, a family of clients a file."""
 
-from icgpt.serve.routes import documents, figures, health, tokens
+from icgpt.serve.routes import (
+    documents,
+    figures,
+    health,
+    predictions,
+    sentences,
+    tasks,
+    tokens,
+)
 
-ROUTERS = (health.router, tokens.router, figures.router, documents.router)
+ROUTERS = (
+    health.router,
+    sentences.router,
+    tasks.router,
+    predictions.router,
+    tokens.router,
+    figures.router,
+    documents.router,
+)
 
 __all__ = ["ROUTERS"]
