@@ -54,7 +54,7 @@ export function App() {
       >
         Skip to the prompt
       </a>
-      <Header session={session} />
+      <Header session={session} onModel={look} />
       <div className="grid grow content-start gap-x-12 gap-y-8 pb-16 lg:grid-cols-[minmax(0,1fr)_19rem]">
         <main className="min-w-0">
           <Notice trouble={notice} info={info} />

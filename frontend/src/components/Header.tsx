@@ -1,20 +1,24 @@
 /* The head of the page: what this is, who asks, the theme, and the way to the other views. */
-import { FileCheck2, LogIn, LogOut, Moon, Sun } from "lucide-react";
-import { lazy, Suspense, useState } from "react";
+import { FileCheck2, LogIn, LogOut, Moon, SlidersHorizontal, Sun } from "lucide-react";
+import { lazy, Suspense, useEffect, useState } from "react";
 import { Button } from "@/components/ui/button";
 import { useToast } from "@/components/ui/toast";
 import { Tooltip } from "@/components/ui/tooltip";
 import type { Session } from "@/hooks/useSession";
+import type { Connection, Role } from "@/lib/connection";
 import { brief } from "@/lib/format";
 import { isDark, setTheme } from "@/lib/theme";
 import { troubleOf } from "@/lib/trouble";
 
+const OwnerDialog = lazy(() => import("@/owner/OwnerDialog"));
 const VerifyDialog = lazy(() => import("@/receipt/VerifyDialog"));
 
-export function Header({ session }: { session: Session }) {
+export function Header({ session, onModel }: { session: Session; onModel: () => void }) {
   const say = useToast();
   const [dark, setDark] = useState(isDark);
   const [verifying, setVerifying] = useState(false);
+  const [managing, setManaging] = useState(false);
+  const role = useRole(session.connection);
   const attempt = (action: () => Promise<void>) => {
     action().catch((error: unknown) => say(troubleOf(error).title));
   };
@@ -22,6 +26,12 @@ export function Header({ session }: { session: Session }) {
     <header className="flex items-center justify-between gap-4 py-5 sm:py-7">
       <h1 className="font-serif text-2xl font-medium tracking-tight">icgpt</h1>
       <div className="flex items-center gap-1">
+        {role !== null && (
+          <Button variant="ghost" className="px-2.5" onClick={() => setManaging(true)}>
+            <SlidersHorizontal aria-hidden />
+            <span className="max-sm:sr-only">Manage</span>
+          </Button>
+        )}
         <Tooltip text="Check a receipt">
           <Button variant="ghost" className="px-2.5" onClick={() => setVerifying(true)}>
             <FileCheck2 aria-hidden />
@@ -58,6 +68,16 @@ export function Header({ session }: { session: Session }) {
           </Tooltip>
         )}
       </div>
+      {managing && session.connection && (
+        <Suspense>
+          <OwnerDialog
+            connection={session.connection}
+            controller={role === "controller"}
+            onModel={onModel}
+            onClose={() => setManaging(false)}
+          />
+        </Suspense>
+      )}
       {verifying && (
         <Suspense>
           <VerifyDialog session={session} onClose={() => setVerifying(false)} />
@@ -65,4 +85,21 @@ export function Header({ session }: { session: Session }) {
       )}
     </header>
   );
+}
+
+/** What the caller may do beyond having the model write; null until that is known. */
+function useRole(connection: Connection | null): Role {
+  const [found, setFound] = useState<{ of: Connection; role: Role } | null>(null);
+  useEffect(() => {
+    if (connection === null) return;
+    let left = false;
+    connection.role().then(
+      (role) => left || setFound({ of: connection, role }),
+      () => undefined,
+    );
+    return () => {
+      left = true;
+    };
+  }, [connection]);
+  return found !== null && found.of === connection ? found.role : null;
 }

@@ -22,20 +22,27 @@ interface State {
   connection: Connection | null;
   principal: string | null;
   trouble: Trouble | null;
+  identities: typeof import("@/lib/identity") | null;
 }
 
 export function useSession(): Session {
-  const [state, setState] = useState<State>({ config: null, connection: null, principal: null, trouble: null });
+  const [state, setState] = useState<State>({
+    config: null,
+    connection: null,
+    principal: null,
+    trouble: null,
+    identities: null,
+  });
 
   const open = useCallback(async (config: PageConfig) => {
-    const [{ Connection }, identity] = await Promise.all([
+    const [{ Connection }, identities] = await Promise.all([
       import("@/lib/connection"),
       import("@/lib/identity"),
     ]);
-    const signedIn = await identity.restored(config);
+    const signedIn = await identities.restored(config);
     const connection = await Connection.open(config, signedIn ?? undefined);
     const principal = signedIn === null ? null : connection.caller.toText();
-    setState({ config, connection, principal, trouble: null });
+    setState({ config, connection, principal, trouble: null, identities });
   }, []);
 
   useEffect(() => {
@@ -57,19 +64,18 @@ export function useSession(): Session {
     };
   }, [open]);
 
-  const { config } = state;
+  const { config, identities } = state;
   const signIn = useCallback(async () => {
-    if (config === null) return;
-    const identity = await import("@/lib/identity");
-    await identity.signIn(config);
+    if (config === null || identities === null) return;
+    // Before anything is waited for: browsers open windows only while a click is handled.
+    await identities.signIn(config);
     await open(config);
-  }, [config, open]);
+  }, [config, identities, open]);
   const signOut = useCallback(async () => {
-    if (config === null) return;
-    const identity = await import("@/lib/identity");
-    await identity.signOut(config);
+    if (config === null || identities === null) return;
+    await identities.signOut(config);
     await open(config);
-  }, [config, open]);
+  }, [config, identities, open]);
 
   return { ...state, signIn, signOut };
 }

@@ -2,7 +2,7 @@
  * The model canister over the agent, which verifies every answer. Loaded when the page has been
  * painted: all that needs the agent hangs on this module.
  */
-import { Actor, Certificate, HttpAgent, LookupPathStatus, type Identity } from "@icp-sdk/core/agent";
+import { Actor, Cbor, Certificate, HttpAgent, LookupPathStatus, type Identity } from "@icp-sdk/core/agent";
 import { IDL } from "@icp-sdk/core/candid";
 import { Principal } from "@icp-sdk/core/principal";
 import { idlFactory, type _SERVICE, type ModelInfo, type Options, type Progress, type SubmitResult } from "@/bindings/model.did";
@@ -13,6 +13,8 @@ import { certifiedCall, type Asked } from "@/receipt/evidence";
 const service = idlFactory({ IDL });
 const FIRST_PAUSE = 80;
 const LONGEST_PAUSE = 700;
+
+export type Role = "controller" | "manager" | null;
 
 export interface Piece {
   text: string;
@@ -54,9 +56,26 @@ export class Connection {
     return this.actor.model_info();
   }
 
+  /** What the caller may do beyond having the model write. */
+  async role(): Promise<Role> {
+    if (this.caller.isAnonymous()) return null;
+    const path = [utf8("canister"), this.canister.toUint8Array(), utf8("controllers")];
+    const [found, manager] = await Promise.all([
+      this.certified(path),
+      this.actor.is_principal_authorized(this.caller),
+    ]);
+    const controllers = found === null ? [] : Cbor.decode<Uint8Array[]>(found);
+    if (controllers.some((one) => Principal.fromUint8Array(one).compareTo(this.caller) === "eq")) return "controller";
+    return manager ? "manager" : null;
+  }
+
   /** SHA-256 of the canister's code, certified by the subnet; null when it has none. */
   async moduleHash(): Promise<string | null> {
-    const path = [utf8("canister"), this.canister.toUint8Array(), utf8("module_hash")];
+    const found = await this.certified([utf8("canister"), this.canister.toUint8Array(), utf8("module_hash")]);
+    return found === null ? null : toHex(found);
+  }
+
+  private async certified(path: Uint8Array[]): Promise<Uint8Array | null> {
     const { certificate } = await this.agent.readState(this.canister, { paths: [path] });
     const proof = await Certificate.create({
       certificate,
@@ -65,7 +84,7 @@ export class Connection {
       agent: this.agent,
     });
     const found = proof.lookup_path(path);
-    return found.status === LookupPathStatus.Found ? toHex(found.value) : null;
+    return found.status === LookupPathStatus.Found ? found.value : null;
   }
 
   /** Begins a job; what proves that it was asked for is read along the way. */
