@@ -40,6 +40,7 @@ SECTIONS = {
         "push": "Put a model on the Hugging Face hub.",
         "pull": "Fetch a model of the Hugging Face hub into a folder.",
         "space": "Write a Gradio Space for a model.",
+        "truss": "Write a Truss for a model, to deploy with Baseten's tools.",
         "convert": "Write a model in Hugging Face's form, or in eight bits.",
     },
     "Talk": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -56,6 +57,13 @@ def source_options_from(*model_name: str) -> Callable[[F], F]:
         return with_source
 
     return decorate
+
+
+def on_hub(source: str) -> bool:
+    """Whether a source is a model of the hub: owner/name, and nothing here is called so."""
+    from icgpt.checkpoint.hub import is_hub_id
+
+    return is_hub_id(source) and not Path(source).exists()
 
 
 def _opening(function: F) -> F:

@@ -10,7 +10,7 @@ import click
 
 from icgpt.cli.common import answer, json_option, say
 from icgpt.cli.help import Command
-from icgpt.cli.sources import source_options
+from icgpt.cli.sources import on_hub, source_options
 
 if TYPE_CHECKING:
     from icgpt.checkpoint import Checkpoint
@@ -55,7 +55,6 @@ def space(
     SOURCE is what `icgpt upload` takes. A model of the Hugging Face hub (owner/name) is fetched by
     the Space itself, any other goes into it. `python app.py` in the folder runs it here, too.
     """
-    from icgpt.checkpoint.hub import is_hub_id
     from icgpt.cli.push import sent
     from icgpt.hub.files import all_of
     from icgpt.hub.pushing import Target
@@ -64,10 +63,10 @@ def space(
     if repository is None and (private or dry_run):
         raise click.UsageError("--private and --dry-run go with --push.")
     target = None if repository is None else Target(repository, "space", private=private)
-    on_hub = is_hub_id(source) and not Path(source).exists()
-    model: Checkpoint | str = source if on_hub else open_source(source)
+    remote = on_hub(source)
+    model: Checkpoint | str = source if remote else open_source(source)
     called = title or (source.rpartition("/")[2] if isinstance(model, str) else model.name)
-    write_space(out, called, model, ctx.params["revision"] if on_hub else None)
+    write_space(out, called, model, ctx.params["revision"] if remote else None)
     if target is None:
         answer(as_json, {"folder": str(out), "files": len(all_of(out).files)}, str(out))
         return

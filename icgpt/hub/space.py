@@ -1,30 +1,22 @@
 """A Gradio Space for a model: a folder that runs by itself, here and on the hub.
 
 It holds app.py, requirements.txt, README.md with what the hub wants to know, this package and, of a
-model that is not on the hub, the model. The package goes with it so that the Space runs the code
-that it was tried with, and takes nothing by this name from a registry.
+model that is not on the hub, the model.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-import icgpt
 from icgpt.checkpoint import Checkpoint
-from icgpt.checkpoint.model_files import FILE_NAMES
-from icgpt.engine.module import FILE_NAME, find_engine
-from icgpt.errors import IcgptError
+from icgpt.hub.carried import carry_model, carry_package, requirements
 from icgpt.hub.folders import new_folder
 
 MODEL_FOLDER: Final = "model"
-_LEFT_OUT: Final = shutil.ignore_patterns("__pycache__", "models", "_canister")
 _EXTRAS: Final = ("hub", "ui")
-_EXTRA: Final = re.compile(r"""extra == ['"](\w+)['"]""")
 
 _APP: Final = '''\
 """A page on which a model writes, as `icgpt ui` shows it."""
@@ -70,21 +62,12 @@ def write_space(
     """
     if isinstance(model, Checkpoint):
         model.tokenizer()
-    engine = find_engine()
-    wanted = requirements()
-    licence = metadata.distribution("icgpt").read_text("licenses/LICENSE")
+    wanted = requirements(_EXTRAS)
     with new_folder(folder) as made:
-        package = Path(icgpt.__file__).resolve().parent
-        shutil.copytree(package, made / "icgpt", ignore=_LEFT_OUT)
-        (made / "icgpt" / "_canister").mkdir()
-        shutil.copyfile(engine, made / "icgpt" / "_canister" / FILE_NAME)
-        if licence is not None:
-            (made / "icgpt" / "LICENSE").write_text(licence)
+        carry_package(made)
         (made / "requirements.txt").write_text("".join(f"{one}\n" for one in wanted))
         if isinstance(model, Checkpoint):
-            (made / MODEL_FOLDER).mkdir()
-            for kind, file in model.files.items():
-                shutil.copyfile(file.path, made / MODEL_FOLDER / FILE_NAMES[kind])
+            carry_model(model, made / MODEL_FOLDER)
             imports = "from pathlib import Path\n\n"
             place = f'str(Path(__file__).with_name("{MODEL_FOLDER}"))'
         else:
@@ -92,24 +75,6 @@ def write_space(
         app = _APP.format(imports=imports, model=place, revision=revision, title=title)
         (made / "app.py").write_text(app)
         (made / "README.md").write_text(_readme(title, model))
-
-
-def requirements() -> list[str]:
-    """What the page needs: what this package does, Gradio and huggingface_hub."""
-    try:
-        found = metadata.requires("icgpt") or []
-    except metadata.PackageNotFoundError as error:
-        raise IcgptError(
-            "this package is not installed, so that nobody knows what it needs",
-            "Run ./scripts/setup, or install the wheel.",
-        ) from error
-    wanted = []
-    for line in found:
-        requirement, _, marker = line.partition(";")
-        extra = _EXTRA.search(marker)
-        if extra is None or extra[1] in _EXTRAS:
-            wanted.append(requirement.strip())
-    return sorted(set(wanted))
 
 
 def _readme(title: str, model: Checkpoint | str) -> str:

@@ -10,10 +10,13 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
+import icgpt
 from icgpt.checkpoint import Checkpoint
 from icgpt.engine import EngineMemoryError
 from icgpt.errors import CheckpointError, IcgptError, UsageError
@@ -125,7 +128,8 @@ class Instance:
     async def start(self) -> None:
         """Starts the process and waits until the model is loaded."""
         process = self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "icgpt.serve.worker"),
+            *(sys.executable, "-P", "-m", "icgpt.serve.worker"),
+            env=_environment(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_MAX_LINE,
@@ -262,6 +266,12 @@ class Instance:
         """Wakes those who wait for a request to leave."""
         self._left.set()
         self._left = asyncio.Event()
+
+
+def _environment() -> dict[str, str]:
+    """This process's own, in which the package is the one that runs here, wherever it lies."""
+    places = [str(Path(icgpt.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
 
 
 def _news(message: Message) -> News:

@@ -87,7 +87,7 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         faults = error.errors() if isinstance(error, RequestValidationError) else []
-        return answer(request.url.path, _invalid(faults))
+        return answer(request.url.path, invalid_request(faults))
 
     async def other(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
@@ -115,7 +115,7 @@ def _said(error: IcgptError) -> str:
     return f"{message}. {error.hint}" if error.hint else message
 
 
-def _invalid(faults: Sequence[Any]) -> Problem:
+def invalid_request(faults: Sequence[Any]) -> Problem:
     """What is wrong with a request's body or path, without what it holds."""
     told = [(_place(fault), str(fault["msg"])) for fault in faults[:_MOST_FAULTS]]
     more = f"; and {len(faults) - len(told)} more" if len(faults) > len(told) else ""

@@ -15,10 +15,11 @@ from hub_server import HubServer
 
 from icgpt.checkpoint import open_checkpoint
 from icgpt.errors import CheckpointError
+from icgpt.hub.carried import requirements
 from icgpt.hub.errors import FolderError
 from icgpt.hub.files import all_of, choose
 from icgpt.hub.pushing import Target, push
-from icgpt.hub.space import requirements, write_space
+from icgpt.hub.space import write_space
 
 SECONDS = 60
 
@@ -41,7 +42,7 @@ def test_a_space_with_its_model(tmp_path: Path) -> None:
     compile((folder / "app.py").read_text(), "app.py", "exec")
     assert (folder / "icgpt" / "_canister" / "engine.wasm.gz").is_file()
     assert not [path for path in folder.rglob("*") if path.name in ("__pycache__", "models")]
-    names = {line.split(">=")[0].split("==")[0] for line in requirements()}
+    names = {line.split(">=")[0].split("==")[0] for line in requirements(("hub", "ui"))}
     assert {"gradio", "huggingface-hub", "wasmtime", "tokenizers"} <= names
     assert not names & {"torch", "pytest", "playwright"}
     with pytest.raises(FolderError, match="is there already"):
