@@ -53,6 +53,12 @@ class NotFoundError(ServiceError):
     status = 404
 
 
+class UnknownModelError(NotFoundError):
+    """The service has another model than the one that is named."""
+
+    kind = "model_not_found"
+
+
 class TooLargeError(ServiceError):
     """The request has more bytes than one may have."""
 
@@ -78,4 +84,4 @@ class PromptTooLongError(ServiceError):
     """The prompt does not fit into the context that the service gives."""
 
     kind = "context_length_exceeded"
-    status = 422
+    status = 400

@@ -8,12 +8,14 @@ waits for, streamed or not.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from icgpt.errors import UsageError
 from icgpt.serve import log, problems
 from icgpt.serve.errors import TooLargeError
 from icgpt.serve.figures import Figures
@@ -22,6 +24,7 @@ from icgpt.serve.settings import Settings
 
 _ID: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _JSON: Final = b"application/json"
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _GONE: Final = 499  # as other servers note a caller who hung up
 
 
@@ -51,9 +54,11 @@ class Around:
         scope = exchange.scope
         try:
             body = await exchange.body(self._settings.max_body_bytes)
-        except TooLargeError as error:
+            if body is not None and not _is_text(body):
+                raise UsageError("a text in the request is no valid Unicode")
+        except (TooLargeError, UsageError) as error:
             response = problems.answer(scope["path"], problems.problem_of(error))
-            response.headers["Connection"] = "close"
+            response.headers["Connection"] = "close"  # what is left of it is not read
             await response(scope, exchange.receive, exchange.send)
             return
         if body is None:
@@ -149,6 +154,19 @@ class _Exchange:
         elif not message.get("more_body", False):
             self._sent = True
         await self._send(message)
+
+
+def _is_text(body: bytes) -> bool:
+    """Whether what a body escapes is text: half of a surrogate pair can't be written on."""
+    if not _SURROGATE.search(body):
+        return True
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    except (ValueError, RecursionError):
+        pass  # no JSON at all, which the route says in its own words
+    return True
 
 
 def _noted(scope: Scope) -> Record:

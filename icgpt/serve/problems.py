@@ -37,6 +37,24 @@ class Problem:
     retry_after: int | None = None
 
 
+_REASONS: Final = {
+    400: "The prompt does not fit into the context, or the body is no JSON.",
+    401: "No known key came with the request.",
+    404: "What is asked for is not here.",
+    413: "The request is too large.",
+    422: "The request makes no sense; the message says why.",
+    429: "Too much is asked at once; Retry-After says when to come again.",
+    503: "The model can't write just now.",
+}
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {
+        "description": words,
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+    for status, words in _REASONS.items()
+}
+"""What every route can refuse a request with, for the documentation."""
+
 Shape: TypeAlias = Callable[[Problem], Any]
 _shapes: list[tuple[re.Pattern[str], Shape]] = []
 

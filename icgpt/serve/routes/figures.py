@@ -8,8 +8,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from icgpt.serve.desk import TheDesk
 from icgpt.serve.keys import KNOWN_CALLER
+from icgpt.serve.problems import REFUSALS
 
-router = APIRouter(tags=["service"], dependencies=[KNOWN_CALLER])
+router = APIRouter(tags=["service"], dependencies=[KNOWN_CALLER], responses=REFUSALS)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from icgpt.errors import UsageError
 from icgpt.serve.desk import TheDesk
 from icgpt.serve.keys import KNOWN_CALLER
+from icgpt.serve.problems import REFUSALS
 
-router = APIRouter(tags=["tokens"], dependencies=[KNOWN_CALLER])
+router = APIRouter(tags=["tokens"], dependencies=[KNOWN_CALLER], responses=REFUSALS)
 
 
 class Text(BaseModel):
