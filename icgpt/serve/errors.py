@@ -84,4 +84,4 @@ class PromptTooLongError(ServiceError):
     """The prompt does not fit into the context that the service gives."""
 
     kind = "context_length_exceeded"
-    status = 400
+    status = 422

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from icgpt.results import Logprob, TokenLogprobs
 from icgpt.serve import problems
 from icgpt.serve.desk import Desk, Done, TheDesk
-from icgpt.serve.errors import UnknownModelError
+from icgpt.serve.errors import PromptTooLongError, UnknownModelError
 from icgpt.serve.keys import KNOWN_CALLER
 from icgpt.serve.openai import probabilities
 from icgpt.serve.openai.asked import Asked, ChatAsked, CompletionAsked
@@ -75,6 +75,18 @@ def _check_model(body: Asked, desk: Desk) -> None:
         raise _unknown(known)
 
 
+def _check_length(desk: Desk, prompt: list[int], options: dict[str, Any]) -> None:
+    """Refuses a prompt that is too long by the status that OpenAI's clients look for."""
+    try:
+        desk.fitted(len(prompt), options)
+    except PromptTooLongError as error:
+        raise _TooLongError(error.message, error.hint) from error
+
+
+class _TooLongError(PromptTooLongError):
+    status = 400
+
+
 def _unknown(known: str) -> UnknownModelError:
     return UnknownModelError(f"there is no such model; this service has '{known}'")
 
@@ -113,7 +125,7 @@ async def completions(body: CompletionAsked, desk: TheDesk) -> Response:
     options = body.options()
     prompts = [await desk.token_ids(prompt) for prompt in body.prompts()]
     for prompt in prompts:
-        desk.fitted(len(prompt), options)
+        _check_length(desk, prompt, options)
     frame = _Frame(desk, "text_completion", "cmpl")
     if body.stream and body.max_tokens != 0:
         return await _completion_stream(body, desk, frame, prompts, options)
@@ -204,7 +216,7 @@ async def chat(body: ChatAsked, desk: TheDesk) -> Response:
     options = body.options()
     if ends:
         options["stop"] = [*options.get("stop", ())[: 16 - len(ends)], *ends]
-    desk.fitted(len(prompt), options)
+    _check_length(desk, prompt, options)
     frame = _Frame(desk, "chat.completion", "chatcmpl")
     asked = [(prompt, one) for one in with_seeds(options, body.choices)]
     if body.stream:
