@@ -252,10 +252,14 @@ class Job:
             return None
         pause = 0.02
         began = time.monotonic()
+        instructions = self.completion.instructions
         while True:
             piece = yield from self.look()
             if piece is not None:
                 return piece
+            if piece.instructions != instructions:
+                # A search works long before it has anything to tell.
+                began, instructions = time.monotonic(), piece.instructions
             if time.monotonic() - began > self.idle_seconds:
                 raise CallTimeoutError(
                     f"the job has not moved for {self.idle_seconds:.0f} seconds",
@@ -285,6 +289,7 @@ class Job:
             piece.prompt_tokens,
             piece.instructions,
             None if piece.logprobs is None else (before.logprobs or []) + piece.logprobs,
+            sequences=piece.sequences,
         )
 
     def check(self) -> None:

@@ -91,7 +91,9 @@ class _FleetJob(Job):
             echoed = 0
             if options.get("echo"):
                 echoed = yield from self._prompt_length()
-            options |= {"begun": so_far.token_ids[echoed:], "seed": so_far.seed}
+            options["seed"] = so_far.seed
+            if not methods.several(options):
+                options["begun"] = so_far.token_ids[echoed:]
         self.member, self.job = yield from begin(self._fleet, tried, self._prompt, options)
         self.handle = self.member
         self._spent = so_far.instructions

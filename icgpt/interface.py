@@ -101,6 +101,7 @@ MODEL_INFO: Final = Record(
     }
 )
 ACCESS: Final = Record({"managers": Vec(PRINCIPAL), "users": Vec(PRINCIPAL), "public": BOOL})
+BIAS: Final = Record({"token_id": NAT32, "bias": FLOAT64})
 OPTION_TYPES: Final[dict[str, Type]] = {
     "max_new_tokens": Opt(NAT32),
     "min_new_tokens": Opt(NAT32),
@@ -118,6 +119,17 @@ OPTION_TYPES: Final[dict[str, Type]] = {
     "template": Opt(BOOL),
     "echo": Opt(BOOL),
     "begun": Opt(TOKEN_IDS),
+    "max_length": Opt(NAT32),
+    "min_length": Opt(NAT32),
+    "max_time": Opt(FLOAT64),
+    "num_beams": Opt(NAT32),
+    "num_beam_groups": Opt(NAT32),
+    "diversity_penalty": Opt(FLOAT64),
+    "length_penalty": Opt(FLOAT64),
+    "early_stopping": Opt(TEXT),
+    "num_return_sequences": Opt(NAT32),
+    "remove_invalid_values": Opt(BOOL),
+    "logit_bias": Opt(Vec(BIAS)),
 }
 OPTIONS: Final = Record(OPTION_TYPES)
 LOGPROB: Final = Record({"token_id": NAT32, "logprob": FLOAT32})
@@ -125,6 +137,15 @@ TOKEN_LOGPROBS: Final = Record({"chosen": LOGPROB, "top": Vec(LOGPROB)})
 PROMPT: Final = Variant({"text": TEXT, "token_ids": TOKEN_IDS})
 FINISH: Final = Variant(
     {"stop": NULL, "length": NULL, "context": NULL, "cancelled": NULL, "failed": TEXT}
+)
+SEQUENCE: Final = Record(
+    {
+        "token_ids": TOKEN_IDS,
+        "text": Opt(TEXT),
+        "logprobs": Opt(Vec(TOKEN_LOGPROBS)),
+        "finish": FINISH,
+        "score": Opt(FLOAT32),
+    }
 )
 COMPLETION: Final = Record(
     {
@@ -136,6 +157,7 @@ COMPLETION: Final = Record(
         "prompt_tokens": NAT32,
         "instructions": NAT64,
         "job": Opt(BLOB),
+        "sequences": Opt(Vec(SEQUENCE)),
     }
 )
 PROGRESS: Final = Record(
@@ -147,6 +169,7 @@ PROGRESS: Final = Record(
         "seed": NAT64,
         "prompt_tokens": NAT32,
         "instructions": NAT64,
+        "sequences": Opt(Vec(SEQUENCE)),
     }
 )
 JOB_CERTIFICATE: Final = Record({"certificate": BLOB, "witness": BLOB, "receipt": BLOB})
@@ -158,6 +181,9 @@ RECEIPT: Final = Record(
         "model": BLOB,
         "token_ids": TOKEN_IDS,
         "finish": FINISH,
+        "sequences": Opt(
+            Vec(Record({"token_ids": TOKEN_IDS, "finish": FINISH, "score": Opt(FLOAT32)}))
+        ),
     }
 )
 QUOTAS: Final = Record(

@@ -69,9 +69,13 @@ class Proven:
     asked_ns: int
     answered_ns: int
     """The subnet's own time, in nanoseconds since 1970."""
+    sequences: list[dict[str, Any]] | None = None
+    """All answers, the first among them, where there are several: `text`, `token_ids`, `finish`
+    and `score`."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as `shows` has them in a file of this version."""
+        several = {} if self.sequences is None else {"sequences": self.sequences}
         return {
             "prompt": self.prompt,
             "text": self.text,
@@ -86,6 +90,7 @@ class Proven:
             "caller": to_text(self.caller),
             "asked_at": time_text(self.asked_ns),
             "answered_at": time_text(self.answered_ns),
+            **several,
         }
 
 
@@ -140,6 +145,7 @@ class KeptReceipt:
             and (told.finish, told.seed) == (receipt.finish, receipt.seed),
             "the text belongs to another answer",
         )
+        sequences = _sequences(told, receipt, echoed)
 
         _expect(
             (asked.module_hash, asked.installed_ns)
@@ -166,6 +172,7 @@ class KeptReceipt:
             installed_ns=asked.installed_ns,
             asked_ns=asked.time_ns,
             answered_ns=answered.time_ns,
+            sequences=sequences,
         )
         if self.shows is not None and _canonical(self.shows) != _canonical(proven.to_json()):
             raise VerificationError("what the receipt shows is not what it proves")
@@ -193,6 +200,23 @@ class KeptReceipt:
                 "Make room there, or name another file with --receipt.",
             ) from error
         return proven
+
+
+def _sequences(
+    told: Completion, receipt: receipts.Receipt, echoed: list[int]
+) -> list[dict[str, Any]] | None:
+    """All of several answers with their texts, which must be those of the receipt."""
+    if told.sequences is None or receipt.sequences is None:
+        none = told.sequences is None and receipt.sequences is None
+        _expect(none, "the texts belong to other answers")
+        return None
+    _expect(
+        [(one.token_ids, one.finish, one.score) for one in told.sequences]
+        == [(echoed + one["token_ids"], one["finish"], one["score"]) for one in receipt.sequences],
+        "the texts belong to other answers",
+    )
+    pairs = zip(told.sequences, receipt.sequences, strict=True)
+    return [{"text": one.text, **proven} for one, proven in pairs]
 
 
 def read(path: Path) -> KeptReceipt:

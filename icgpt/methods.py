@@ -7,7 +7,7 @@ with the canister's words.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from icgpt import candid, protocol
@@ -64,11 +64,14 @@ def complete(canister: Handle, /, prompt: str | Sequence[int], **options: Any) -
     Args:
         canister: the canister.
         prompt: a text, or token ids.
-        **options: max_new_tokens, min_new_tokens, temperature, top_k, top_p, typical_p,
-            repetition_penalty, no_repeat_ngram_size, encoder_no_repeat_ngram_size, stop (a
-            text or several), seed, logprobs, context ("stop" or "slide"), template (False to
-            leave the model's own aside), echo; docs/options.md says what each does. What is
-            left out, or None, is the canister's default.
+        **options: max_new_tokens, min_new_tokens, max_length, min_length, max_time, temperature,
+            top_k, top_p, typical_p, repetition_penalty, no_repeat_ngram_size,
+            encoder_no_repeat_ngram_size, logit_bias ({token id: what is added}),
+            remove_invalid_values, num_beams, num_beam_groups, diversity_penalty,
+            length_penalty, early_stopping (False, True or "never"), num_return_sequences, stop
+            (a text or several), seed, logprobs, context ("stop" or "slide"), template (False
+            to leave the model's own aside), echo; docs/options.md says what each does. What
+            is left out, or None, is the canister's default.
     """
     answer = yield from checked(canister, "complete", prompt_value(prompt), option_values(options))
     return Completion.from_candid(answer)
@@ -385,10 +388,20 @@ def option_values(options: dict[str, Any]) -> dict[str, Any]:
     for name in options:
         if name not in OPTION_NAMES:
             raise UsageError(f"there is no option '{name}'", f"Options: {', '.join(OPTION_NAMES)}")
-    stop = options.get("stop")
-    if isinstance(stop, str):
-        options = {**options, "stop": [stop]}
-    return {name: options.get(name) for name in OPTION_NAMES}
+    values = {name: options.get(name) for name in OPTION_NAMES}
+    if isinstance(values["stop"], str):
+        values["stop"] = [values["stop"]]
+    if isinstance(values["early_stopping"], bool):
+        values["early_stopping"] = "true" if values["early_stopping"] else "false"
+    bias = values["logit_bias"]
+    if isinstance(bias, Mapping):
+        values["logit_bias"] = [{"token_id": one, "bias": more} for one, more in bias.items()]
+    return values
+
+
+def several(options: dict[str, Any]) -> bool:
+    """Whether there is more than one answer, to be given or to be weighed by beams."""
+    return any((options.get(name) or 1) > 1 for name in ("num_beams", "num_return_sequences"))
 
 
 def _file(name: str) -> str:

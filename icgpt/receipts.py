@@ -32,6 +32,8 @@ class Receipt:
     finish: str
     time_ns: int
     """When the subnet signed: nanoseconds since 1970."""
+    sequences: list[dict[str, Any]] | None = None
+    """All answers, where there are several: `token_ids`, `finish` and `score` of each."""
 
 
 def verify(
@@ -76,4 +78,11 @@ def verify(
         token_ids=list(value["token_ids"]),
         finish=next(iter(value["finish"])),
         time_ns=proof.time_ns,
+        sequences=_sequences(value["sequences"]),
     )
+
+
+def _sequences(value: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    if value is None:
+        return None
+    return [{**one, "finish": next(iter(one["finish"]))} for one in value]

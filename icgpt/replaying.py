@@ -38,6 +38,7 @@ def replay(canister: Handle, proven: Proven) -> Steps[None]:
             "SOURCE",
         )
     _compare(proven, again.prompt, again.token_ids, again.finish)
+    _compare_all(proven, [one["token_ids"] for one in again.sequences or ()])
 
 
 def replay_locally(proven: Proven, checkpoint: Checkpoint, precision: str | None = None) -> None:
@@ -54,15 +55,16 @@ def replay_locally(proven: Proven, checkpoint: Checkpoint, precision: str | None
     with tempfile.TemporaryDirectory(prefix="icgpt-replay-") as folder:
         packed = _packed(proven.model, checkpoint, precision, Path(folder) / "packed")
         with Engine.load(checkpoint, packed=packed.path) as engine:
-            engine.submit(proven.prompt_ids, **options)
-            tokens: list[int] = []
-            finish = None
+            count = engine.submit(proven.prompt_ids, **options).sequences
+            tokens: list[list[int]] = [[] for _ in range(count)]
+            finishes: dict[int, str | None] = {}
             while engine.running:
                 for event in engine.step():
-                    tokens += event.token_ids
-                    finish = event.finish
+                    tokens[event.index] += event.token_ids
+                    finishes[event.index] = event.finish
     begun = list(proven.options["begun"] or ())
-    _compare(proven, proven.prompt_ids, begun + tokens, finish)
+    _compare(proven, proven.prompt_ids, begun + tokens[0], finishes.get(0))
+    _compare_all(proven, tokens)
 
 
 def _options(proven: Proven) -> dict[str, Any]:
@@ -73,6 +75,12 @@ def _options(proven: Proven) -> dict[str, Any]:
         if not proven.token_ids:
             raise UsageError("the job was cancelled before its first token: nothing to replay")
         options["max_new_tokens"] = len(proven.token_ids)  # as far as it had come
+    if options["max_time"] is not None:
+        if proven.finish == "length":
+            if proven.sequences is not None:
+                raise UsageError("its time may have ended the answers: they can't be replayed")
+            options["max_new_tokens"] = len(proven.token_ids)
+        options["max_time"] = None
     return options
 
 
@@ -91,6 +99,15 @@ def _packed(model: bytes, checkpoint: Checkpoint, precision: str | None, path: P
         f"{model.hex()[:16]}…",
         "Name the model that the canister had then, with --precision if it was converted.",
     )
+
+
+def _compare_all(proven: Proven, found: list[list[int]]) -> None:
+    """Compares all of several answers."""
+    if proven.sequences is not None and found != [one["token_ids"] for one in proven.sequences]:
+        raise VerificationError(
+            "one of the answers written again differs",
+            "The code may have changed since; compare its hash with `icgpt status`.",
+        )
 
 
 def _compare(

@@ -263,6 +263,43 @@ class TokenLogprobs:
 
 
 @dataclass(frozen=True)
+class Sequence:
+    """One of several answers to a request."""
+
+    token_ids: list[int]
+    text: str | None
+    """None when the model has no tokenizer."""
+    finish: str
+    failure: str | None
+    logprobs: list[TokenLogprobs] | None = None
+    """One for each new token; None unless they were asked for."""
+    score: float | None = None
+    """What a search thinks of it; None where nothing was searched."""
+
+    @classmethod
+    def from_candid(cls, value: dict[str, Any]) -> Sequence:
+        """From the `Sequence` of the interface."""
+        ((reason, failure),) = value["finish"].items()
+        return cls(
+            token_ids=[int(one) for one in value["token_ids"]],
+            text=value["text"],
+            finish=reason,
+            failure=failure,
+            logprobs=_logprobs(value["logprobs"]),
+            score=value["score"],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; log-probabilities and scores only where there are some."""
+        value = {name: one for name, one in vars(self).items() if name != "logprobs"}
+        if self.score is None:
+            del value["score"]
+        if self.logprobs is not None:
+            value["logprobs"] = [one.to_json() for one in self.logprobs]
+        return value
+
+
+@dataclass(frozen=True)
 class Completion:
     """What a model wrote. Token ids are the new ones; with `echo`, the prompt's come first."""
 
@@ -281,6 +318,9 @@ class Completion:
     """The job's id, where one call waited for it: for `poll` and `receipt`."""
     canister: bytes | None = None
     """Which canister of a fleet wrote it, or the end of it."""
+    sequences: list[Sequence] | None = None
+    """All answers, the first among them, where several were asked for or weighed by beams; of a
+    job that is polled, once all have ended."""
 
     @classmethod
     def from_candid(cls, value: dict[str, Any]) -> Completion:
@@ -297,19 +337,26 @@ class Completion:
             instructions=value["instructions"],
             logprobs=_logprobs(value.get("logprobs")),
             job=value.get("job"),
+            sequences=_sequences(value.get("sequences")),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; log-probabilities only where there are some."""
         value = dict(vars(self))
-        del value["logprobs"], value["job"], value["canister"]
+        del value["logprobs"], value["job"], value["canister"], value["sequences"]
         if self.logprobs is not None:
             value["logprobs"] = [one.to_json() for one in self.logprobs]
         if self.job is not None:
             value["job"] = self.job.hex()
         if self.canister is not None:
             value["canister"] = to_text(self.canister)
+        if self.sequences is not None:
+            value["sequences"] = [one.to_json() for one in self.sequences]
         return value
+
+
+def _sequences(value: list[dict[str, Any]] | None) -> list[Sequence] | None:
+    return None if value is None else [Sequence.from_candid(one) for one in value]
 
 
 def _logprobs(value: list[dict[str, Any]] | None) -> list[TokenLogprobs] | None:

@@ -23,6 +23,7 @@ from icgpt.cli.common import (
 from icgpt.cli.drawing import check_logprobs, drawing_options, stop_option
 from icgpt.cli.help import Command
 from icgpt.cli.proofs import Proof, receipt_option
+from icgpt.cli.searching import leave_to_the_model, longest, search_options, show_all
 from icgpt.cli.writing import Written, write
 
 if TYPE_CHECKING:
@@ -39,10 +40,12 @@ if TYPE_CHECKING:
         'icgpt generate "ROMEO:" -n 200 -t 1 --top-p 0.9 --stop "JULIET:"',
         "cat letter.txt | icgpt generate - -n 50 --json",
         'icgpt generate "ROMEO:" -n 50 --receipt romeo.json',
+        'icgpt generate "ROMEO:" -n 30 --num-beams 4 --num-return-sequences 2',
     ],
 )
 @click.argument("text", required=False)
 @drawing_options(tokens=10)
+@search_options
 @stop_option
 @click.option(
     "--context",
@@ -73,11 +76,15 @@ def generate(
     TEXT may be "-" for stdin. What is printed is new text only, unless --echo is given. Of a fleet
     one canister writes it, another when that one can't: see `icgpt deploy --replicas`.
     """
+    from icgpt.methods import several
+
     check_logprobs(options, as_json)
+    leave_to_the_model(options)
+    stream = stream and not several(options)
     prompt = read_text(text)
     with opened(network, identity) as place:
         model = writer(place, canister)
-        tell_price(place[1], model, len(prompt.encode()), options["max_new_tokens"])
+        tell_price(place[1], model, len(prompt.encode()), longest(options))
         began = time.monotonic()
         first = None
         if receipt is not None or (stream and not as_json):
@@ -85,11 +92,11 @@ def generate(
             written = _written(model, prompt, options, stream and not as_json, proof)
             done, first = written.completion, written.first_seconds
             if not stream and not as_json:
-                show(done.text or "")
+                show_all(done)
         else:
             done = model.complete(prompt, **options)
             if not as_json:
-                show(done.text or "")
+                show_all(done)
         seconds = time.monotonic() - began
         echoed = (0, 0)
         if options["echo"] and (stats or as_json):
@@ -142,11 +149,13 @@ def statistics(
     """Speed, work and price of a generation; what was echoed of the prompt does not count."""
     from icgpt.cost import generation_cycles, usd
 
-    tokens = len(done.token_ids) - echoed
+    answers = [one.token_ids for one in done.sequences or (done,)]
+    tokens = sum(map(len, answers)) - echoed * len(answers)
+    texts = [one.text or "" for one in done.sequences or (done,)]
     cycles = generation_cycles(done.instructions, prompt_bytes)
     return {
         "tokens": tokens,
-        "characters": len(done.text or "") - echoed_characters,
+        "characters": sum(map(len, texts)) - echoed_characters * len(texts),
         "seconds": round(seconds, 3),
         "first_seconds": None if first_seconds is None else round(first_seconds, 3),
         "tokens_per_second": round(tokens / seconds, 2),

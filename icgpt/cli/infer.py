@@ -12,6 +12,7 @@ from icgpt.cli.common import answer, calling_options, opened, say, tell_price, w
 from icgpt.cli.drawing import check_logprobs, drawing_options
 from icgpt.cli.help import Command
 from icgpt.cli.proofs import Proof, receipt_option
+from icgpt.cli.searching import leave_to_the_model, longest, search_options
 from icgpt.cli.writing import write
 
 
@@ -25,6 +26,7 @@ from icgpt.cli.writing import write
 )
 @click.argument("token_ids", nargs=-1, required=True, type=click.IntRange(0, 2**32 - 1))
 @drawing_options(tokens=1)
+@search_options
 @receipt_option
 @calling_options
 def infer(
@@ -44,9 +46,10 @@ def infer(
     from icgpt.cli.generate import statistics, statistics_line
 
     check_logprobs(options, as_json)
+    leave_to_the_model(options)
     with opened(network, identity) as place:
         model = writer(place, canister)
-        tell_price(place[1], model, len(token_ids), options["max_new_tokens"])
+        tell_price(place[1], model, len(token_ids), longest(options))
         began = time.monotonic()
         options["template"] = False
         if receipt is None:
@@ -61,6 +64,8 @@ def infer(
     echoed = len(token_ids) if options["echo"] else 0
     figures = statistics(done, seconds, 4 * len(token_ids), echoed)
     value = {**done.to_json(), "stats": figures}
-    answer(as_json, value, " ".join(str(one) for one in done.token_ids))
+    answers = [one.token_ids for one in done.sequences or (done,)]
+    lines = (" ".join(str(one) for one in ids) for ids in answers)
+    answer(as_json, value, "\n".join(lines))
     if stats:
         say(statistics_line(figures))

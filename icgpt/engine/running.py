@@ -13,8 +13,10 @@ one thread at a time.
 
 from __future__ import annotations
 
+import math
 import secrets
 import struct
+import time
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -47,6 +49,8 @@ class Submitted:
     """With this seed the same answer can be had again."""
     prompt_tokens: int
     """Length of the prompt, template included."""
+    sequences: int = 1
+    """How many answers there will be: num_return_sequences."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,10 @@ class Event:
     finish: str | None
     """"stop", "length", "context" or "failed" with its last event; None before."""
     failure: str | None = None
+    index: int = 0
+    """Which of the request's answers; those of a search come when it is over, the best first."""
+    score: float | None = None
+    """What a search thinks of the answer; None where nothing was searched."""
 
 
 class Engine:
@@ -72,7 +80,8 @@ class Engine:
         self._last = 0
         self.config = config
         self.running = 0
-        """Answers that are being written."""
+        """Requests that are being answered."""
+        self._deadlines: dict[int, float] = {}
 
     @classmethod
     def load(
@@ -120,6 +129,7 @@ class Engine:
         """Takes in a request: the prompt's ids, and options as in docs/options.md.
 
         A seed is drawn when none is given. `echo` is left to the caller, who has the prompt.
+        `max_time` is looked at between steps.
         """
         values = option_values(options)
         seed = values["seed"] if values["seed"] is not None else secrets.randbits(64)
@@ -131,19 +141,31 @@ class Engine:
         _, answer = self._instance.call("submit", number, _signed(seed), data=data)
         self._last = number
         self.running += 1
-        return Submitted(number, seed, int.from_bytes(answer, "little"))
+        if values["max_time"] is not None:
+            self._deadlines[number] = time.monotonic() + values["max_time"]
+        count = values["num_return_sequences"] or 1
+        return Submitted(number, seed, int.from_bytes(answer, "little"), count)
 
     def step(self, passes: int = 1) -> list[Event]:
         """Lets all answers get on, by a token or by a piece of the prompt in each pass."""
         if passes < 1:
             raise UsageError("a step is one pass at least")
+        self._hurry()
         self.running, answer = self._instance.call("run", min(passes, 1 << 30))
         return list(_events(answer))
+
+    def _hurry(self) -> None:
+        """Lets those whose time is over end with their next token."""
+        now = time.monotonic()
+        for number in [one for one, deadline in self._deadlines.items() if deadline <= now]:
+            del self._deadlines[number]
+            self._instance.call("hurry", number)
 
     def cancel(self, number: int) -> bool:
         """Drops an answer; False when there is none of this id any more."""
         if not 0 < number <= self._last:
             return False
+        self._deadlines.pop(number, None)
         found, _ = self._instance.call("cancel", number)
         self.running -= found
         return bool(found)
@@ -180,8 +202,8 @@ def _events(answer: bytes) -> Iterator[Event]:
     words = array("I", answer)
     at = 0
     while at < len(words):
-        low, high, reason, count, places = words[at : at + 5]
-        at += 5
+        low, high, index, reason, score, count, places = words[at : at + 7]
+        at += 7
         tokens = words[at : at + count].tolist()
         at += count
         logprobs = []
@@ -194,12 +216,25 @@ def _events(answer: bytes) -> Iterator[Event]:
             logprobs.append(TokenLogprobs(chosen, top))
         finish = _FINISHES[reason]
         failure = _EXHAUSTED if finish == "failed" else None
-        yield Event(high << 32 | low, tokens, logprobs, finish, failure)
+        points = _float(score)
+        yield Event(
+            high << 32 | low,
+            tokens,
+            logprobs,
+            finish,
+            failure,
+            index,
+            None if math.isnan(points) else points,
+        )
 
 
 def _logprob(words: array[int], at: int) -> Logprob:
-    (value,) = struct.unpack("<f", struct.pack("<I", words[at + 1]))
-    return Logprob(words[at], value)
+    return Logprob(words[at], _float(words[at + 1]))
+
+
+def _float(word: int) -> float:
+    (value,) = struct.unpack("<f", struct.pack("<I", word))
+    return float(value)
 
 
 def _words(token_ids: Sequence[int]) -> bytes:

@@ -40,14 +40,21 @@ def load(name: str, precision: str | None = None) -> Engine:
 
 
 def finish(engine: Engine) -> dict[int, tuple[list[int], Event]]:
-    """Runs all answers to their ends: their tokens, and their last events."""
-    tokens: dict[int, list[int]] = {}
-    last: dict[int, Event] = {}
+    """Runs all answers to their ends: the tokens of each request's first, and its last event."""
+    return {number: found for (number, index), found in finish_all(engine).items() if index == 0}
+
+
+def finish_all(engine: Engine) -> dict[tuple[int, int], tuple[list[int], Event]]:
+    """The same of all answers, by request and index."""
+    tokens: dict[tuple[int, int], list[int]] = {}
+    last: dict[tuple[int, int], Event] = {}
     while engine.running:
         for event in engine.step(3):
-            tokens.setdefault(event.id, []).extend(event.token_ids)
-            last[event.id] = event
-    return {number: (tokens[number], last[number]) for number in tokens}
+            key = (event.id, event.index)
+            assert key not in last or last[key].finish is None
+            tokens.setdefault(key, []).extend(event.token_ids)
+            last[key] = event
+    return {key: (tokens[key], last[key]) for key in tokens}
 
 
 def alone(engine: Engine, prompt: list[int], **options: Any) -> tuple[list[int], Event]:
@@ -99,6 +106,11 @@ OPTIONS: list[dict[str, Any]] = [
     {"seed": 5, "encoder_no_repeat_ngram_size": 2, "logprobs": 3},
     {"seed": 6, "stop": ["th", "\n\n"], "max_new_tokens": 300},
     {"seed": 7, "begun": [20, 21, 22], "max_new_tokens": 30},
+    {"num_beams": 4, "num_return_sequences": 3, "length_penalty": 0.5, "early_stopping": True},
+    {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 0.8, "early_stopping": "never"},
+    {"seed": 8, "num_return_sequences": 3, "top_k": 20, "max_length": 80, "min_length": 60},
+    {"seed": 9, "num_beams": 3, "temperature": 1.5, "num_return_sequences": 2},
+    {"seed": 10, "logit_bias": {0: -100, 1: 2.5}, "remove_invalid_values": True},
 ]
 
 
@@ -110,18 +122,26 @@ def test_the_tokens_of_a_canister(new_canister: MakeCanister) -> None:
     for precision in PRECISIONS:
         upload(model, checkpoint, precision=precision)
         with Engine.load(checkpoint, precision) as engine:
-            prompts = [[rng.randrange(65) for _ in range(1 + 9 * i)] for i in range(len(OPTIONS))]
+            prompts = [[rng.randrange(65) for _ in range(1 + 5 * i)] for i in range(len(OPTIONS))]
             asked = [
                 engine.submit(prompt, **{"max_new_tokens": 40, **options})
                 for prompt, options in zip(prompts, OPTIONS, strict=True)
             ]
-            found = finish(engine)
+            found = finish_all(engine)
             for submitted, prompt, options in zip(asked, prompts, OPTIONS, strict=True):
                 wanted = answer(model, prompt, {**options, "seed": submitted.seed})
-                tokens, last = found[submitted.id]
+                tokens, last = found[submitted.id, 0]
                 begun = options.get("begun", [])
                 assert (begun + tokens, last.finish) == (wanted.token_ids, wanted.finish), options
                 assert submitted.prompt_tokens == wanted.prompt_tokens
+                count = options.get("num_return_sequences", 1)
+                assert submitted.sequences == count
+                for index, one in enumerate(wanted.sequences or ()):
+                    tokens, last = found[submitted.id, index]
+                    assert (tokens, last.finish) == (one.token_ids, one.finish), options
+                    assert last.score == one.score
+                several = count > 1 or "num_beams" in options
+                assert len(wanted.sequences or ()) == (count if several else 0)
             ids = prompts[-1]
             assert engine.logits(ids) == model.logits(ids)
             assert engine.score(ids[:3], ids[3:]) == model.score(ids[:3], ids[3:])
@@ -147,6 +167,51 @@ def test_log_probabilities(engine: Engine) -> None:
     scores = engine.score([1, 2, 3], tokens)
     for place, score in zip(places, scores, strict=True):
         assert math.isclose(place.chosen.logprob, score, abs_tol=1e-6)
+
+
+def test_several_answers_are_written_side_by_side(engine: Engine) -> None:
+    submitted = engine.submit([1, 2, 3], max_new_tokens=8, seed=5, num_return_sequences=3)
+    seen: dict[int, list[int]] = {}
+    while engine.running:
+        for event in engine.step():
+            assert len(event.token_ids) == 1
+            seen.setdefault(event.index, []).extend(event.token_ids)
+    assert submitted.sequences == len(seen) == 3
+    assert seen[0] == alone(engine, [1, 2, 3], max_new_tokens=8, seed=5)[0]
+    assert len({tuple(tokens) for tokens in seen.values()}) > 1
+
+
+def test_answers_of_a_search_come_when_it_is_over(engine: Engine) -> None:
+    engine.submit([1, 2, 3], max_new_tokens=8, num_beams=4, num_return_sequences=2)
+    events: list[Event] = []
+    while engine.running:
+        assert not events
+        events = engine.step()
+    assert [event.index for event in events] == [0, 1]
+    best, second = (event.score or 0 for event in events)
+    assert second <= best < 0
+    score = sum(engine.score([1, 2, 3], events[0].token_ids)) / 8
+    assert math.isclose(best, score, abs_tol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"num_return_sequences": 2}, {"num_beams": 2}, {}])
+def test_time_that_is_over_ends_an_answer_with_its_next_token(
+    engine: Engine, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("icgpt.engine.running.time.monotonic", lambda: now)
+    slow = engine.submit([1, 2, 3], max_new_tokens=60, seed=1, max_time=2.5, **options)
+    other = engine.submit([1, 2, 3], max_new_tokens=20, seed=1, **options)
+    engine.step(5)
+    now += 2.4
+    engine.step(2)
+    now += 0.2
+    found = finish_all(engine)
+    tokens, last = found[slow.id, 0]
+    whole = alone(engine, [1, 2, 3], max_new_tokens=8, seed=1, **options)[0]
+    assert last.finish == "length"
+    assert tokens == whole[len(whole) - len(tokens) :]
+    assert len(found[other.id, 0][0]) > len(tokens)
 
 
 def test_answers_share_passes_and_change_nothing(engine: Engine) -> None:
@@ -244,6 +309,26 @@ def test_a_damaged_packed_file_is_refused(tmp_path: Path) -> None:
         ([1], {"seed": 2**64}),
         ([1], {"seed": -1}),
         ([1], {"seed": "x"}),
+        ([1], {"num_beams": 0}),
+        ([1], {"num_beams": 33}),
+        ([1], {"num_beams": 2, "num_return_sequences": 3}),
+        ([1], {"num_beams": 4, "num_beam_groups": 3, "diversity_penalty": 1.0}),
+        ([1], {"num_beams": 4, "num_beam_groups": 2}),
+        ([1], {"num_beams": 2, "logprobs": 1}),
+        ([1], {"num_beams": 2, "begun": [1]}),
+        ([1], {"num_beams": 2, "length_penalty": float("nan")}),
+        ([1], {"num_beams": 2, "early_stopping": "maybe"}),
+        ([1], {"early_stopping": 7}),
+        ([1], {"num_return_sequences": 2, "temperature": 0}),
+        ([1], {"num_return_sequences": 33}),
+        ([1], {"num_return_sequences": 0}),
+        ([1, 2], {"max_length": 2}),
+        ([1], {"max_time": 0.0}),
+        ([1], {"max_time": "soon"}),
+        ([1], {"logit_bias": {1: 101.0}}),
+        ([1], {"logit_bias": {65: 1.0}}),
+        ([1], {"logit_bias": {"x": 1.0}}),
+        ([1], {"logit_bias": 3}),
     ],
 )
 def test_a_request_that_makes_no_sense(

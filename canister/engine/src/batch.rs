@@ -1,16 +1,18 @@
 //! Several generations run together, in as many pieces as the caller likes.
 //!
 //! All members that have a next token share a pass through the model: a weight is loaded once for
-//! all of them, which is cheaper than a pass for each. Members still in their prompt take the rows
-//! that are left. How members are grouped changes no member's tokens.
+//! all of them, which is cheaper than a pass for each. A member that weighs or writes several answers
+//! has a row of each. Members still in their prompt take the rows that are left. How members are
+//! grouped changes no member's tokens.
 
 use std::collections::BTreeMap;
 
-use crate::generation::{Finish, Generation};
+use crate::generation::Generation;
 use crate::model::Model;
 use crate::pass::{Pass, ROWS};
+use crate::request::Finish;
 use crate::sampling::Buffers;
-use crate::session::Shape;
+use crate::session::{Session, Shape};
 
 /// A step that is about to be run, for the caller to judge whether it still fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,9 @@ pub struct Step {
     pub bytes: u64,
 }
 
+/// A member's key, and one of its strands.
+type Place = (u64, usize);
+
 /// Generations by key, and the pass that they are in.
 pub struct Batch {
     members: BTreeMap<u64, Generation>,
@@ -28,10 +33,10 @@ pub struct Batch {
     pass: Pass,
     /// For choosing tokens; all members take turns.
     buffers: Buffers,
-    /// Members of the pass under way and their rows, in the order of their keys.
-    taking: Vec<(u64, usize)>,
-    /// The member behind which the next pass begins to hand out rows.
-    served: u64,
+    /// Those in the pass under way and their rows, in order.
+    taking: Vec<(Place, usize)>,
+    /// Behind whom the next pass begins to hand out rows.
+    served: Place,
     /// Rows that a pass has at most.
     most: usize,
 }
@@ -46,7 +51,7 @@ impl Batch {
             pass: Pass::new(model.config()),
             buffers: Buffers::default(),
             taking: Vec::new(),
-            served: u64::MAX,
+            served: (u64::MAX, usize::MAX),
             most: ROWS,
         }
     }
@@ -70,7 +75,11 @@ impl Batch {
 
     /// Takes a generation out, at any time. It can be added to a batch again and goes on.
     pub fn remove(&mut self, key: u64) -> Option<Generation> {
-        if let Some(index) = self.taking.iter().position(|&(taking, _)| taking == key) {
+        while let Some(index) = self
+            .taking
+            .iter()
+            .position(|&((taking, _), _)| taking == key)
+        {
             self.taking.remove(index);
             self.pass.leave(index);
         }
@@ -81,6 +90,12 @@ impl Batch {
     #[must_use]
     pub fn get(&self, key: u64) -> Option<&Generation> {
         self.members.get(&key)
+    }
+
+    /// The same, to be told something; it stays in the pass that it is in.
+    #[must_use]
+    pub fn get_mut(&mut self, key: u64) -> Option<&mut Generation> {
+        self.members.get_mut(&key)
     }
 
     /// The keys, in rising order.
@@ -123,33 +138,38 @@ impl Batch {
                 (self.taking, self.served) = (taking, served);
                 self.start(model);
             }
-            let mut sessions: Vec<_> = taking(&self.taking, &mut self.members)
-                .map(|(generation, _)| generation.session())
-                .collect();
+            let mut sessions = taking(&self.taking, &mut self.members);
             if !self.pass.run(model, &mut sessions, may_continue) {
                 return false;
             }
-            self.end(model);
+            self.end();
         }
     }
 
-    /// Who takes how many rows of the next pass, in the order of keys, and who was served last.
+    /// Who takes how many rows of the next pass, in order, and who was served last.
     ///
-    /// Each member gets a row as far as they go round; a pass with too many members leaves the
-    /// others to the next one. What is left goes to those that still have prompt to run, in equal
-    /// shares.
-    fn plan(&self) -> (Vec<(u64, usize)>, u64) {
-        let behind = self
-            .members
-            .range(self.served..)
-            .skip_while(|&(&key, _)| key == self.served);
-        let all = behind.chain(self.members.range(..=self.served));
-        let wanting = all.filter_map(|(&key, generation)| match generation.pending().len() {
-            0 => None,
-            pending => Some((key, 1, pending)),
+    /// Each strand gets a row as far as they go round; a pass with too many leaves the others to the
+    /// next one. What is left goes to those that still have prompt to run, in equal shares.
+    fn plan(&self) -> (Vec<(Place, usize)>, Place) {
+        let (key, strand) = self.served;
+        let behind = self.members.range(key..);
+        let all = behind.chain(self.members.range(..=key)).enumerate();
+        let places = all.flat_map(|(turn, (&member, generation))| {
+            let strands = 0..generation.strands();
+            // The member that was served last comes first with what is behind it, and last with all.
+            let rest = strands.filter(move |&at| turn > 0 || member != key || at > strand);
+            rest.map(move |at| (member, at, generation.pending(at).len()))
         });
-        let mut taking: Vec<(u64, usize, usize)> = wanting.take(self.most).collect();
-        let served = taking.last().map_or(self.served, |&(key, ..)| key);
+        let wanting = places.filter(|&(.., pending)| pending > 0);
+        let mut taking: Vec<(Place, usize, usize)> = Vec::new();
+        for (member, at, pending) in wanting {
+            let place = (member, at);
+            if taking.len() == self.most || taking.first().is_some_and(|first| first.0 == place) {
+                break;
+            }
+            taking.push((place, 1, pending));
+        }
+        let served = taking.last().map_or(self.served, |&(place, ..)| place);
         let mut left = self.most - taking.len();
         while left > 0 {
             let before = left;
@@ -164,44 +184,49 @@ impl Batch {
             }
         }
         taking.sort_unstable();
-        let taking = taking.into_iter().map(|(key, rows, _)| (key, rows));
+        let taking = taking.into_iter().map(|(place, rows, _)| (place, rows));
         (taking.collect(), served)
     }
 
     fn start(&mut self, model: &Model) {
-        let parts = self.taking.iter().filter_map(|(key, rows)| {
-            let generation = self.members.get(key)?;
+        let parts = self.taking.iter().filter_map(|&((key, strand), rows)| {
+            let generation = self.members.get(&key)?;
             Some((
-                generation.held(),
-                generation.next(*rows),
-                generation.wanted(*rows),
+                generation.held(strand),
+                generation.next(strand, rows),
+                generation.wanted(strand, rows),
             ))
         });
         self.pass.start(model, parts);
     }
 
     /// Hands out what the pass found.
-    fn end(&mut self, model: &Model) {
+    fn end(&mut self) {
         let mut logits = self.pass.logits();
-        for (generation, rows) in taking(&self.taking, &mut self.members) {
-            let wanted = generation.wanted(rows) > 0;
+        for ((key, strand), rows) in self.taking.drain(..) {
+            let Some(generation) = self.members.get_mut(&key) else {
+                continue;
+            };
+            let wanted = generation.wanted(strand, rows) > 0;
             let logits = if wanted { logits.next() } else { None };
-            generation.ran(rows, logits, model.config().n_ctx, &mut self.buffers);
+            generation.ran(strand, rows, logits, &mut self.buffers);
         }
-        self.taking.clear();
     }
 }
 
-/// The members of a pass with their rows, in the order of their keys.
+/// The sessions of a pass, in the order of its places.
 fn taking<'a>(
-    taking: &'a [(u64, usize)],
+    taking: &[(Place, usize)],
     members: &'a mut BTreeMap<u64, Generation>,
-) -> impl Iterator<Item = (&'a mut Generation, usize)> {
-    let mut taking = taking.iter();
-    let mut next = taking.next();
-    members.iter_mut().filter_map(move |(key, generation)| {
-        let &(_, rows) = next.filter(|(taking, _)| taking == key)?;
-        next = taking.next();
-        Some((generation, rows))
-    })
+) -> Vec<&'a mut Session> {
+    let mut places = taking.iter().map(|&(place, _)| place).peekable();
+    let mut sessions = Vec::with_capacity(taking.len());
+    for (&key, generation) in members {
+        for (strand, session) in generation.sessions().enumerate() {
+            if places.next_if_eq(&(key, strand)).is_some() {
+                sessions.push(session);
+            }
+        }
+    }
+    sessions
 }

@@ -1,115 +1,45 @@
-//! An answer in the making: what is to be run through the model next, and what follows from it.
+//! Answers in the making: what is to be run through the model next, and what follows from it.
 //!
-//! A [`Batch`](crate::Batch) runs it.
+//! A [`Batch`](crate::Batch) runs it. The prompt is run once, however many answers go on from it; these
+//! share its keys and values, and each block of 64 positions until they differ in it.
 
-use thiserror::Error;
-
-use crate::config::{Config, Context};
+use crate::beams::{Beams, Line};
 use crate::model::Model;
-use crate::sampling::{Buffers, Sampler, Sampling, SamplingError, TokenLogprobs};
+use crate::request::{Finish, Request, RequestError, Sequence, check_ids};
+use crate::sampling::{Buffers, Choice, Sampler, TokenLogprobs};
+use crate::search::SearchError;
 use crate::session::{Session, Shape};
 use crate::simd::F32x4;
-use crate::stop::{StopStrings, Watch};
+use crate::stop::Watch;
+use crate::strand::{self, Strand};
 
-/// What to generate.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Request {
-    /// The tokens that the answer follows.
-    pub prompt: Vec<u32>,
-    /// The answer's longest length.
-    pub max_new_tokens: usize,
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// What happens when the model's context is full.
-    pub context: Context,
-    /// Ids that end the answer; the one that does is its last token.
-    pub stop: Vec<u32>,
-    /// Texts that end the answer.
-    pub stop_strings: Option<StopStrings>,
-}
-
-impl Request {
-    /// One token, for the logits that it would be chosen by.
-    #[must_use]
-    pub fn for_logits(prompt: Vec<u32>) -> Request {
-        Request {
-            prompt,
-            max_new_tokens: 1,
-            sampling: Sampling::greedy(),
-            context: Context::Stop,
-            stop: Vec::new(),
-            stop_strings: None,
-        }
-    }
-}
-
-/// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
-    /// A stop token was chosen, or a stop string appeared.
-    Stop,
-    /// `max_new_tokens` were chosen.
-    Length,
-    /// The context is full.
-    Context,
-    /// No token is left to choose: the options forbid all of them, or the model gives no numbers.
-    Exhausted,
-}
-
-/// Why a request is refused.
-#[derive(Debug, Error, Clone, PartialEq)]
-pub enum RequestError {
-    /// There is no token to start from.
-    #[error("the prompt is empty: give at least one token")]
-    EmptyPrompt,
-    /// There is no token to score.
-    #[error("the continuation is empty: give at least one token")]
-    EmptyContinuation,
-    /// An id is not in the model's vocabulary.
-    #[error("token {token} is not in the model's vocabulary of {vocab_size}")]
-    TokenOutOfRange {
-        /// The first such id.
-        token: u32,
-        /// Ids below this number exist.
-        vocab_size: usize,
-    },
-    /// The tokens don't fit in the context.
-    #[error("{length} tokens don't fit in the model's context of {n_ctx}: shorten them")]
-    TooLong {
-        /// Tokens given.
-        length: usize,
-        /// The model's context length.
-        n_ctx: usize,
-    },
-    /// No token is asked for.
-    #[error("max_new_tokens is 0: ask for at least one token")]
-    NoTokens,
-    /// The sampling options make no sense.
-    #[error(transparent)]
-    Sampling(#[from] SamplingError),
-}
-
-/// Checks that there are tokens and that the vocabulary has them.
-pub(crate) fn check_ids(config: &Config, ids: &[u32]) -> Result<(), RequestError> {
-    let vocab_size = config.vocab_size;
-    match ids.iter().find(|&&id| id as usize >= vocab_size) {
-        Some(&token) => Err(RequestError::TokenOutOfRange { token, vocab_size }),
-        None => Ok(()),
-    }
-}
-
-/// An answer in the making. It must be run with the model that it was made for.
-pub struct Generation {
-    request: Request,
-    session: Session,
+/// An answer that is written token by token.
+struct Writer {
     sampler: Sampler,
     watch: Option<Watch>,
-    tokens: Vec<u32>,
-    logprobs: Vec<TokenLogprobs>,
-    /// What the session is to hold before the next token is chosen: the prompt and the answer, or
-    /// after a slide the end of them.
-    window: Vec<u32>,
-    finish: Option<Finish>,
+}
+
+/// How tokens are found.
+enum Writing {
+    /// Each answer by itself.
+    Each(Vec<Writer>),
+    /// By weighing answers against each other.
+    Search(Beams),
+}
+
+/// An answer in the making, or several. It must be run with the model that it was made for.
+pub struct Generation {
+    request: Request,
+    n_ctx: usize,
+    writing: Writing,
+    /// What is run. The first alone until all of the prompt is, then one for each answer under way.
+    strands: Vec<Strand>,
+    /// What the first strand is to part into when it has run what these have in common, if it is
+    /// not to choose a token there.
+    branches: Vec<Vec<u32>>,
+    sequences: Vec<Sequence>,
+    /// The next token of each answer is to be its last.
+    hurried: bool,
 }
 
 impl Generation {
@@ -146,189 +76,415 @@ impl Generation {
         session: Session,
         tokens: &[u32],
     ) -> Result<Generation, RequestError> {
-        let config = model.config();
-        if request.prompt.is_empty() {
-            return Err(RequestError::EmptyPrompt);
+        if tokens.is_empty() {
+            return Self::restore(model, request, session, &[]);
         }
-        check_ids(config, &request.prompt)?;
-        request.sampling.validate(request.max_new_tokens)?;
-        if request.max_new_tokens == 0 {
-            return Err(RequestError::NoTokens);
+        if !request.is_plain() {
+            return Err(SearchError::Begun.into());
         }
-        let mut window = request.prompt.clone();
-        if window.len() > config.n_ctx {
-            match request.context {
-                Context::Stop => {
-                    return Err(RequestError::TooLong {
-                        length: window.len(),
-                        n_ctx: config.n_ctx,
-                    });
-                }
-                Context::Slide => window = last(&window, &[], kept(config.n_ctx)),
-            }
-        }
-        check_ids(config, tokens)?;
-        let sampler = Sampler::new(&request.sampling, &request.prompt, &request.stop);
-        let watch = request.stop_strings.clone().map(Watch::new);
-        let mut generation = Generation {
-            request,
-            session,
-            sampler,
-            watch,
-            tokens: Vec::new(),
-            logprobs: Vec::new(),
-            window,
+        let line = Line {
+            tokens: tokens.to_vec(),
+            score: 0.0,
             finish: None,
         };
-        for &token in tokens {
-            if generation.finish.is_none() {
-                generation.take(token, config.n_ctx);
-            }
+        Self::restore(model, request, session, &[vec![line]])
+    }
+
+    /// The same, from where [`standing`](Self::standing) said that a generation stood.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub fn restore(
+        model: &Model,
+        request: Request,
+        session: Session,
+        standing: &[Vec<Line>],
+    ) -> Result<Generation, RequestError> {
+        let config = model.config();
+        request.validate(config)?;
+        for line in standing.iter().flatten() {
+            check_ids(config, &line.tokens)?;
         }
-        generation.reuse(model);
+        let session = if session.fits(model) {
+            session
+        } else {
+            Session::new(model)
+        };
+        let n_ctx = config.n_ctx;
+        let writing = if request.search.is_wanted() {
+            Writing::Search(Beams::resume(&request, request.longest(n_ctx), standing))
+        } else {
+            let writers = (0..request.sequences as u64).map(|index| Writer {
+                sampler: request.sampler(index),
+                watch: request.stop_strings.clone().map(Watch::new),
+            });
+            Writing::Each(writers.collect())
+        };
+        let mut generation = Generation {
+            n_ctx,
+            writing,
+            strands: Vec::new(),
+            branches: Vec::new(),
+            sequences: Vec::new(),
+            hurried: false,
+            request,
+        };
+        let windows = generation.take_up(standing);
+        generation.grow_from(session, windows);
         Ok(generation)
     }
 
-    /// Cuts the session back to what it has in common with the window.
-    fn reuse(&mut self, model: &Model) {
-        if !self.session.fits(model) {
-            self.session = Session::new(model);
+    /// Notes what there is already, and gives what each strand is to hold.
+    fn take_up(&mut self, standing: &[Vec<Line>]) -> Vec<Vec<u32>> {
+        let first = strand::first_window(&self.request.prompt, self.n_ctx);
+        if let Writing::Search(beams) = &self.writing {
+            let window = |tokens: &[u32]| {
+                let mut window = first.clone();
+                for end in 1..=tokens.len() {
+                    let prompt = &self.request.prompt;
+                    strand::grow(&mut window, prompt, &tokens[..end], self.n_ctx);
+                }
+                window
+            };
+            let windows = if beams.length() == 0 {
+                vec![first]
+            } else {
+                beams.running().map(window).collect()
+            };
+            self.end_search();
+            return windows;
         }
-        let held = self.session.tokens().iter().zip(&self.window);
-        let common = held.take_while(|(held, wanted)| held == wanted).count();
-        // The last token is run in any case, for its logits.
-        self.session.truncate(common.min(self.window.len() - 1));
+        self.sequences = vec![Sequence::default(); self.request.sequences];
+        let mut windows = vec![first; self.request.sequences];
+        for (index, line) in standing.iter().flatten().enumerate().take(windows.len()) {
+            for &token in &line.tokens {
+                if self.sequences[index].finish.is_none() && self.take(index, token) {
+                    let (prompt, n_ctx) = (&self.request.prompt, self.n_ctx);
+                    let tokens = &self.sequences[index].tokens;
+                    strand::grow(&mut windows[index], prompt, tokens, n_ctx);
+                }
+            }
+        }
+        windows
     }
 
-    /// Tokens that are to be run next; none when the answer is finished.
-    pub(crate) fn pending(&self) -> &[u32] {
-        match self.finish {
-            None => &self.window[self.session.len()..],
-            Some(_) => &[],
+    /// Runs these windows from now on, and what they have in common only once.
+    fn grow_from(&mut self, session: Session, windows: Vec<Vec<u32>>) {
+        let under_way = |at: &usize| {
+            self.sequences
+                .get(*at)
+                .is_none_or(|one| one.finish.is_none())
+        };
+        let goes_on: Vec<&[u32]> = (0..windows.len())
+            .filter(under_way)
+            .map(|at| windows[at].as_slice())
+            .collect();
+        let equal = goes_on.windows(2).all(|pair| pair[0] == pair[1]);
+        let choose_there = windows.len() == 1 || matches!(self.writing, Writing::Each(_));
+        let window = match goes_on.first() {
+            // The strands part when they have chosen.
+            Some(first) if equal && goes_on.len() == windows.len() && choose_there => {
+                first.to_vec()
+            }
+            _ => {
+                let trunk = strand::trunk(&goes_on);
+                self.branches = windows;
+                trunk
+            }
+        };
+        let parts = window.is_empty();
+        self.strands = vec![Strand::new(session, window)];
+        if parts {
+            self.part();
         }
     }
 
-    /// The first `rows` of the tokens to be run.
-    pub(crate) fn next(&self, rows: usize) -> &[u32] {
-        &self.pending()[..rows]
+    /// Lets the first strand part into the branches.
+    fn part(&mut self) {
+        let branches = std::mem::take(&mut self.branches);
+        if branches.is_empty() {
+            return;
+        }
+        let trunk = &self.strands[0].session;
+        let strands = branches.into_iter();
+        self.strands = strands
+            .map(|window| Strand::new(trunk.fork(trunk.len()), window))
+            .collect();
+    }
+
+    /// How many strands there are to be run.
+    pub(crate) fn strands(&self) -> usize {
+        self.strands.len()
+    }
+
+    /// Tokens of a strand that are to be run next; none when its answer is finished.
+    pub(crate) fn pending(&self, strand: usize) -> &[u32] {
+        let over = match &self.writing {
+            Writing::Each(_) if self.strands.len() == self.sequences.len() => {
+                self.sequences[strand].finish.is_some()
+            }
+            _ => self.finish().is_some(),
+        };
+        if over {
+            &[]
+        } else {
+            self.strands[strand].pending()
+        }
+    }
+
+    /// The first `rows` of a strand's tokens to be run.
+    pub(crate) fn next(&self, strand: usize, rows: usize) -> &[u32] {
+        &self.pending(strand)[..rows]
     }
 
     /// Of how many of the next `rows` tokens logits are wanted.
-    pub(crate) fn wanted(&self, rows: usize) -> usize {
-        usize::from(rows == self.pending().len())
+    pub(crate) fn wanted(&self, strand: usize, rows: usize) -> usize {
+        usize::from(rows == self.pending(strand).len())
     }
 
-    pub(crate) fn held(&self) -> &Session {
-        &self.session
+    pub(crate) fn held(&self, strand: usize) -> &Session {
+        &self.strands[strand].session
     }
 
-    pub(crate) fn session(&mut self) -> &mut Session {
-        &mut self.session
+    pub(crate) fn sessions(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.strands.iter_mut().map(|strand| &mut strand.session)
     }
 
     pub(crate) fn shape(&self) -> Shape {
-        self.session.shape
+        self.strands[0].session.shape
     }
 
     /// Ends the answer where it is.
     pub(crate) fn end(&mut self, finish: Finish) {
-        self.finish.get_or_insert(finish);
+        if self.sequences.is_empty() {
+            self.sequences.push(Sequence::default());
+        }
+        for sequence in &mut self.sequences {
+            sequence.finish.get_or_insert(finish);
+        }
     }
 
-    /// Takes note that the next `rows` tokens were run. With the logits of the last one the next
-    /// token is chosen.
+    /// Lets the next token of each answer be its last: its time is over. They end with
+    /// [`Finish::Length`].
+    pub fn hurry(&mut self) {
+        self.hurried = true;
+    }
+
+    /// Takes note that the next `rows` tokens of a strand were run. With the logits of the last one
+    /// the next token is chosen, in a search when there are those of all strands. Other strands may
+    /// be there then.
     pub(crate) fn ran(
         &mut self,
+        strand: usize,
         rows: usize,
         logits: Option<&mut Vec<F32x4>>,
-        n_ctx: usize,
         buffers: &mut Buffers,
     ) {
-        let (start, wanted) = (self.session.len(), logits.is_some());
-        self.session.add(&self.window[start..start + rows], logits);
-        if wanted {
-            self.choose(n_ctx, buffers);
+        if !self.strands[strand].ran(rows, logits) {
+            return;
+        }
+        if !self.branches.is_empty() {
+            self.part();
+            return;
+        }
+        match &self.writing {
+            Writing::Each(writers) if self.strands.len() < writers.len() => {
+                self.choose_all(buffers)
+            }
+            Writing::Each(_) => self.choose(strand, buffers),
+            Writing::Search(_) => {
+                if self
+                    .strands
+                    .iter()
+                    .all(|strand| strand.pending().is_empty())
+                {
+                    self.step(buffers);
+                }
+            }
         }
     }
 
-    /// Adds the next token to the answer and says what is to be run for the one after it.
-    fn choose(&mut self, n_ctx: usize, buffers: &mut Buffers) {
-        let Some(choice) = self.sampler.choose(self.session.logits(), buffers) else {
-            self.finish = Some(Finish::Exhausted);
+    /// Adds the next token to an answer.
+    fn choose(&mut self, index: usize, buffers: &mut Buffers) {
+        let Writing::Each(writers) = &self.writing else {
             return;
         };
-        self.logprobs.extend(choice.logprobs);
-        if self.take(choice.token, n_ctx) {
-            // Positions are absolute, so what is kept has to be computed again.
-            self.session.clear();
+        let logits = self.strands[index].session.logits();
+        let choice = writers[index].sampler.choose(logits, buffers);
+        self.write(index, choice);
+    }
+
+    /// Chooses the first token of every answer by the same logits.
+    fn choose_all(&mut self, buffers: &mut Buffers) {
+        let Writing::Each(writers) = &self.writing else {
+            return;
+        };
+        let logits = self.strands[0].session.logits();
+        let choices = writers
+            .iter()
+            .map(|writer| writer.sampler.choose(logits, buffers));
+        let choices: Vec<Option<Choice>> = choices.collect();
+        for _ in 1..choices.len() {
+            self.strands.push(self.strands[0].fork());
+        }
+        for (index, choice) in choices.into_iter().enumerate() {
+            self.write(index, choice);
         }
     }
 
-    /// Adds a token to the answer, and to the window if there is one to come after it. Says whether
-    /// the window slid.
-    fn take(&mut self, token: u32, n_ctx: usize) -> bool {
-        self.tokens.push(token);
-        self.sampler.push(token);
-        let stopped = self.watch.as_mut().is_some_and(|watch| watch.push(token));
-        let full = self.window.len() >= n_ctx;
-        self.finish = if stopped || self.request.stop.contains(&token) {
+    fn write(&mut self, index: usize, choice: Option<Choice>) {
+        let Some(choice) = choice else {
+            self.sequences[index].finish = Some(Finish::Exhausted);
+            return;
+        };
+        self.sequences[index].logprobs.extend(choice.logprobs);
+        if self.take(index, choice.token) {
+            let tokens = &self.sequences[index].tokens;
+            self.strands[index].push(&self.request.prompt, tokens, self.n_ctx);
+        }
+    }
+
+    /// Adds a token to an answer. Says whether there is one to come after it.
+    fn take(&mut self, index: usize, token: u32) -> bool {
+        let ending = self.last(self.sequences[index].tokens.len());
+        let (Writing::Each(writers), sequence) = (&mut self.writing, &mut self.sequences[index])
+        else {
+            return false;
+        };
+        sequence.tokens.push(token);
+        let writer = &mut writers[index];
+        writer.sampler.push(token);
+        let stopped = writer.watch.as_mut().is_some_and(|watch| watch.push(token));
+        sequence.finish = if stopped || self.request.stop.contains(&token) {
             Some(Finish::Stop)
-        } else if self.tokens.len() >= self.request.max_new_tokens {
+        } else {
+            ending
+        };
+        sequence.finish.is_none()
+    }
+
+    /// Why the token behind so many would be an answer's last, if it would.
+    fn last(&self, so_far: usize) -> Option<Finish> {
+        if self.hurried || so_far + 1 >= self.request.max_new_tokens {
             Some(Finish::Length)
-        } else if full && self.request.context == Context::Stop {
+        } else if so_far + 1 >= self.request.longest(self.n_ctx) {
             Some(Finish::Context)
         } else {
             None
-        };
-        if self.finish.is_some() {
-            return false;
         }
-        if full {
-            self.window = last(&self.request.prompt, &self.tokens, kept(n_ctx));
-        } else {
-            self.window.push(token);
-        }
-        full
     }
 
-    /// Why the answer ended; none while there is more to come.
+    /// Takes a search a token further.
+    fn step(&mut self, buffers: &mut Buffers) {
+        let last = match &self.writing {
+            Writing::Search(beams) => self.last(beams.length()),
+            Writing::Each(_) => return,
+        };
+        let Writing::Search(beams) = &mut self.writing else {
+            return;
+        };
+        let strands = self.strands.iter();
+        let logits: Vec<&[f32]> = strands.map(|strand| strand.session.logits()).collect();
+        let parents = beams.step(&logits, last, buffers);
+        if beams.is_over() {
+            self.end_search();
+            return;
+        }
+        let mut uses = vec![0; self.strands.len()];
+        parents.iter().for_each(|&(parent, _)| uses[parent] += 1);
+        let mut old: Vec<Option<Strand>> = self.strands.drain(..).map(Some).collect();
+        for (parent, _) in &parents {
+            uses[*parent] -= 1;
+            // The last to go on from a strand takes it, so that nothing of it has to be copied.
+            let strand = if uses[*parent] == 0 {
+                old[*parent].take()
+            } else {
+                old[*parent].as_ref().map(Strand::fork)
+            };
+            self.strands.extend(strand);
+        }
+        let mut slid = false;
+        for (strand, tokens) in self.strands.iter_mut().zip(beams.running()) {
+            slid |= strand.push(&self.request.prompt, tokens, self.n_ctx);
+        }
+        if slid {
+            let windows = self.strands.iter().map(|strand| strand.window().to_vec());
+            let windows = windows.collect();
+            let session = self.strands.swap_remove(0).session;
+            self.grow_from(session, windows);
+        }
+    }
+
+    /// Takes over what a search has found, if it is over.
+    fn end_search(&mut self) {
+        if let Writing::Search(beams) = &self.writing
+            && beams.is_over()
+        {
+            self.sequences = beams.best(self.request.sequences);
+        }
+    }
+
+    /// Where it stands, for [`restore`](Self::restore): groups of a search, or one group of all
+    /// answers.
+    #[must_use]
+    pub fn standing(&self) -> Vec<Vec<Line>> {
+        if let Writing::Search(beams) = &self.writing {
+            return beams.standing();
+        }
+        let lines = self.sequences.iter().map(|sequence| Line {
+            tokens: sequence.tokens.clone(),
+            score: 0.0,
+            finish: sequence.finish,
+        });
+        vec![lines.collect()]
+    }
+
+    /// Why the first answer ended; none while there is more to come of any.
     #[must_use]
     pub fn finish(&self) -> Option<Finish> {
-        self.finish
+        let all = self.sequences.iter().all(|one| one.finish.is_some());
+        self.sequences.first().filter(|_| all)?.finish
     }
 
-    /// The session, for another generation to go on with.
+    /// The session of the first answer, for another generation to go on with.
     #[must_use]
-    pub fn into_session(self) -> Session {
-        self.session
+    pub fn into_session(mut self) -> Session {
+        self.strands.swap_remove(0).session
     }
 
-    /// The new tokens so far, the prompt not among them.
+    /// The answers: each as it grows, those of a search when it is over.
+    #[must_use]
+    pub fn sequences(&self) -> &[Sequence] {
+        &self.sequences
+    }
+
+    /// Tokens that each answer under way has, or the longest has.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        match &self.writing {
+            Writing::Search(beams) => beams.length(),
+            Writing::Each(_) => {
+                let lengths = self.sequences.iter().map(|one| one.tokens.len());
+                lengths.max().unwrap_or(0)
+            }
+        }
+    }
+
+    /// The new tokens of the first answer so far, the prompt not among them.
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
-        &self.tokens
+        self.sequences.first().map_or(&[], |one| &one.tokens)
     }
 
-    /// The log-probabilities at each new token, if they were asked for; else empty.
+    /// The log-probabilities at each of them, if they were asked for; else empty.
     #[must_use]
     pub fn logprobs(&self) -> &[TokenLogprobs] {
-        &self.logprobs
+        self.sequences.first().map_or(&[], |one| &one.logprobs)
     }
 
     /// The logits that the last token was chosen by.
     #[must_use]
     pub fn logits(&self) -> &[f32] {
-        self.session.logits()
+        self.strands[0].session.logits()
     }
-}
-
-/// How many tokens a slide keeps.
-fn kept(n_ctx: usize) -> usize {
-    n_ctx - n_ctx / 4
-}
-
-/// The last `n` of two lists that follow each other.
-fn last(first: &[u32], second: &[u32], n: usize) -> Vec<u32> {
-    let skip = (first.len() + second.len()).saturating_sub(n);
-    first.iter().chain(second).skip(skip).copied().collect()
 }

@@ -6,8 +6,8 @@
 //!
 //! - [`Config`] reads `config.json`, [`Checkpoint`] the header of a safetensors file,
 //!   [`Loader`] makes a [`Model`] of the two.
-//! - [`Session`] is one sequence with its key and value cache, [`Generation`] an answer in the
-//!   making; a [`Batch`] runs generations together. [`Scoring`] judges a given text.
+//! - [`Session`] is one sequence with its key and value cache, [`Generation`] one answer in the
+//!   making, or several; a [`Batch`] runs generations together. [`Scoring`] judges a given text.
 //! - [`Tokenizer`] stands beside them: the others see token ids only.
 //!
 //! ```
@@ -34,6 +34,7 @@ mod array;
 mod assemble;
 mod attention;
 mod batch;
+mod beams;
 #[cfg(not(feature = "clock"))]
 mod block;
 mod cache;
@@ -60,13 +61,16 @@ mod packing;
 mod pass;
 mod plan;
 mod quantised;
+mod request;
 mod rotary;
 mod rounded_attention;
 mod sampling;
 mod scoring;
+mod search;
 mod session;
 mod simd;
 mod stop;
+mod strand;
 #[cfg(not(feature = "clock"))]
 mod strassen;
 mod streamed;
@@ -75,17 +79,20 @@ mod unpacker;
 mod weights;
 
 pub use batch::{Batch, Step};
+pub use beams::Line;
 pub use checkpoint::{Checkpoint, CheckpointError, Source};
 pub use config::{Activation, Config, ConfigError, Context, Template};
 pub use family::Family;
 pub use format::{PACKED_VERSION, PackedError};
-pub use generation::{Finish, Generation, Request, RequestError};
+pub use generation::Generation;
 pub use load::{LoadError, Loader};
 pub use model::Model;
 pub use packer::{Hashing, PackError, Packer, Sink};
 pub use plan::Problem;
-pub use sampling::{Logprob, Sampling, SamplingError, TokenLogprobs};
+pub use request::{Finish, MAX_BIAS, MAX_BIASES, Request, RequestError, Sequence};
+pub use sampling::{Logprob, Sampling, SamplingError, TokenLogprobs, stream};
 pub use scoring::Scoring;
+pub use search::{EarlyStopping, MAX_BEAMS, MAX_SEQUENCES, Search, SearchError};
 pub use session::{ForwardError, Session};
 pub use stop::{StopError, StopStrings};
 pub use tokenizer::{Encoding, Tokenizer, TokenizerError};

@@ -41,6 +41,8 @@ pub struct Sampling {
     pub encoder_no_repeat_ngram_size: Option<u32>,
     /// Before so many tokens none that ends the answer is chosen.
     pub min_new_tokens: u32,
+    /// Numbers that are none count as 0, infinite ones as the largest that there are.
+    pub remove_invalid_values: bool,
     /// Log-probabilities are noted: of each chosen token, and of so many of the likeliest.
     pub logprobs: Option<u32>,
     /// Where the random numbers start.
@@ -117,6 +119,7 @@ impl Sampling {
             no_repeat_ngram_size: None,
             encoder_no_repeat_ngram_size: None,
             min_new_tokens: 0,
+            remove_invalid_values: false,
             logprobs: None,
             seed: 0,
         }
@@ -195,7 +198,18 @@ pub(crate) struct Choice {
     pub logprobs: Option<TokenLogprobs>,
 }
 
+/// Tokens drawn for one of several answers that are weighed against each other.
+pub(crate) struct Drawn {
+    /// Each with the logarithm of its probability after temperature, and its weight.
+    pub tokens: Vec<(u32, f32, f64)>,
+    /// The logarithm of what weighs 1.
+    pub highest: f64,
+    /// The weight of all that could have been drawn.
+    pub total: f64,
+}
+
 /// Chooses the tokens of one answer, one after the other.
+#[derive(Clone)]
 pub(crate) struct Sampler {
     sampling: Sampling,
     history: History,
@@ -210,9 +224,99 @@ impl Sampler {
         }
     }
 
+    /// Adds these numbers to the logits of these ids, before all else.
+    pub fn with_bias(mut self, bias: &[(u32, f32)]) -> Sampler {
+        self.history.add_bias(bias);
+        self
+    }
+
     /// The answer goes on with `token`.
     pub fn push(&mut self, token: u32) {
         self.history.push(token);
+    }
+
+    /// The likeliest next tokens, with the logarithms of their probabilities after bias, penalties and
+    /// bans; `less` is taken from those of some.
+    pub fn ranked(
+        &self,
+        logits: &[f32],
+        less: &[(u32, f32)],
+        count: usize,
+        buffers: &mut Buffers,
+    ) -> Vec<(u32, f32)> {
+        self.with_logarithms(logits, less, buffers, |values, buffers| {
+            let mut found = pool::best(values, &buffers.maxima, count);
+            found.sort_unstable_by(pool::order);
+            found.truncate(count);
+            found.iter().map(|one| (one.token, one.key)).collect()
+        })
+    }
+
+    /// Draws different tokens one after the other, with random numbers that belong to this place.
+    /// `top_k` leaves `keep` at least.
+    pub fn drawn(
+        &self,
+        logits: &[f32],
+        count: usize,
+        keep: usize,
+        place: (u64, u64),
+        buffers: &mut Buffers,
+    ) -> Drawn {
+        let mut filters = self.sampling.filters();
+        filters.top_k = filters.top_k.map(|k| k.max(keep));
+        self.with_logarithms(logits, &[], buffers, |values, buffers| {
+            let highest = scan::highest(&buffers.maxima);
+            let mut drawn = Drawn {
+                tokens: Vec::new(),
+                highest: f64::from(highest) / filters.temperature,
+                total: 0.0,
+            };
+            if !highest.is_finite() {
+                return drawn;
+            }
+            let mut pool = Pool::new(values, highest, &filters, buffers);
+            drawn.total = pool.total();
+            for turn in 0..count {
+                let Some((token, weight)) = pool.take(self.uniform(place, turn as u64)) else {
+                    break;
+                };
+                let logarithm = f64::from(values[token as usize]) / filters.temperature;
+                drawn.tokens.push((token, logarithm as f32, weight));
+            }
+            drawn
+        })
+    }
+
+    /// A random number that belongs to a place, and to one of the turns there.
+    pub fn uniform(&self, (step, part): (u64, u64), turn: u64) -> f64 {
+        uniform(stream(stream(self.sampling.seed, step), part + 1), turn)
+    }
+
+    /// Hands out the logarithms of all probabilities, after what earlier tokens do to them, with
+    /// their maxima noted.
+    fn with_logarithms<T>(
+        &self,
+        logits: &[f32],
+        less: &[(u32, f32)],
+        buffers: &mut Buffers,
+        work: impl FnOnce(&[f32], &mut Buffers) -> T,
+    ) -> T {
+        let mut changed = std::mem::take(&mut buffers.changed);
+        let highest = scan::maxima(logits, &mut buffers.maxima);
+        let invalid = self.sampling.remove_invalid_values
+            && (highest == f32::INFINITY || logits.iter().any(|logit| logit.is_nan()));
+        let log_total = if invalid {
+            f32::NAN
+        } else {
+            scan::log_total(logits, highest) as f32
+        };
+        scan::logarithms(logits, highest, log_total, &mut changed);
+        let values = &mut floats_mut(&mut changed)[..logits.len()];
+        self.history.apply(values, less);
+        scan::maxima(values, &mut buffers.maxima);
+        let result = work(values, buffers);
+        buffers.changed = changed;
+        result
     }
 
     /// Chooses the next token. None when the options forbid all of them, or no logit is a number.
@@ -238,7 +342,7 @@ impl Sampler {
         let values = if self.history.matters() {
             scan::copy(logits, &mut changed);
             let values = &mut floats_mut(&mut changed)[..logits.len()];
-            self.history.apply(values);
+            self.history.apply(values, &[]);
             &*values
         } else {
             logits
@@ -264,6 +368,15 @@ impl Sampler {
 fn uniform(seed: u64, position: u64) -> f64 {
     let bits = mix(mix(seed.wrapping_add(GOLDEN)).wrapping_add(position.wrapping_mul(GOLDEN)));
     (bits >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// The seed of one of several answers; the first one's is the seed itself.
+#[must_use]
+pub fn stream(seed: u64, index: u64) -> u64 {
+    if index == 0 {
+        return seed;
+    }
+    mix(seed ^ mix(index.wrapping_mul(GOLDEN)))
 }
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -1,9 +1,9 @@
 //! Log-probabilities of a given continuation, in as many pieces as the caller likes.
 
 use crate::batch::Step;
-use crate::generation::{RequestError, check_ids};
 use crate::model::Model;
 use crate::pass::{Pass, ROWS};
+use crate::request::{RequestError, check_ids};
 use crate::sampling::log_probability;
 use crate::session::Session;
 use crate::simd::floats;

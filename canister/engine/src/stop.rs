@@ -68,6 +68,7 @@ impl StopStrings {
 }
 
 /// Looks for stop strings in the text of one answer, token by token.
+#[derive(Clone)]
 pub(crate) struct Watch {
     looked_for: StopStrings,
     /// The last tokens: some whose text is known, as what comes after them may be spelled

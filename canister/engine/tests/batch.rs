@@ -30,6 +30,7 @@ fn request(model: &Model, i: usize) -> Request {
         },
         stop: Vec::new(),
         stop_strings: None,
+        ..Request::for_logits(Vec::new())
     }
 }
 
@@ -81,6 +82,7 @@ fn a_row_is_the_same_in_any_block() {
                 context: Context::Stop,
                 stop: Vec::new(),
                 stop_strings: None,
+                ..Request::for_logits(Vec::new())
             };
             let mut batch = Batch::new(&model);
             for key in 0..3 {

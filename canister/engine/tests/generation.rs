@@ -22,6 +22,7 @@ fn request(prompt: &[u32]) -> Request {
         context: Context::Slide,
         stop: Vec::new(),
         stop_strings: None,
+        ..Request::for_logits(Vec::new())
     }
 }
 

@@ -17,6 +17,7 @@ fn greedy(prompt: Vec<u32>, max_new_tokens: usize, context: Context) -> Request 
         context,
         stop: Vec::new(),
         stop_strings: None,
+        ..Request::for_logits(Vec::new())
     }
 }
 

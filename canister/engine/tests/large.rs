@@ -69,6 +69,7 @@ fn logits_and_greedy_ids_agree() {
         context: Context::Stop,
         stop: Vec::new(),
         stop_strings: None,
+        ..Request::for_logits(Vec::new())
     };
     assert_eq!(generate(&model, &request, 0).0, want);
 }

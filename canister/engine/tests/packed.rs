@@ -147,6 +147,7 @@ fn interrupted(model: &Model, whole: &Model, tokens: &[u32]) {
         context: Context::Slide,
         stop: Vec::new(),
         stop_strings: None,
+        ..Request::for_logits(Vec::new())
     };
     let generate = |model: &Model, pause| {
         let mut batch = Batch::new(model);
@@ -225,6 +226,7 @@ fn members_may_leave_half_way_through_a_pass() {
                 context: Context::Slide,
                 stop: Vec::new(),
                 stop_strings: None,
+                ..Request::for_logits(Vec::new())
             };
             Generation::new(model, request).unwrap()
         };

@@ -2,10 +2,11 @@
 //!
 //! What is asked comes in the Candid encoding that canisters take: `(vec nat32, record { … })`, the
 //! prompt's ids and the options. What was found goes out in words of 32 bits, little-endian, the
-//! fractions as floats: for each generation with news its number (two words), the reason of its end
-//! (0 while it goes on, then as [`end`] has it), the number of new tokens and of places with
+//! fractions as floats: for each answer with news the number of its generation (two words), which of
+//! that one's answers it is, the reason of its end (0 while it goes on, then as [`end`] has it), its
+//! score (no number where there is none), the number of new tokens and of places with
 //! log-probabilities, the tokens, and for each place the chosen token with its log-probability, the
-//! number of likeliest tokens, and those with theirs.
+//! number of likeliest tokens, and those with theirs. Answers of a search come when it is over.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -32,8 +33,21 @@ thread_local! {
 struct Desk {
     model: Model,
     batch: Batch,
-    /// Bytes that each may take, and how many of its tokens and log-probabilities were told.
-    members: BTreeMap<u64, (u64, usize, usize)>,
+    members: BTreeMap<u64, Member>,
+}
+
+/// Bytes that a generation may take, and what was told of each of its answers.
+struct Member {
+    bytes: u64,
+    told: Vec<Told>,
+}
+
+/// How many tokens and log-probabilities were told, and whether the end was.
+#[derive(Clone, Default)]
+struct Told {
+    tokens: usize,
+    places: usize,
+    end: bool,
 }
 
 /// Puts a model to work, in place of the one before it.
@@ -67,8 +81,8 @@ pub extern "C" fn submit(number: u64, seed: u64) -> i32 {
             let (prompt, _) = options.prompt(config, &own)?;
             let length = prompt.len();
             let begun = options.begun.clone().unwrap_or_default();
-            let bytes = Session::bytes_of(&desk.model, length + options.longest() as usize);
-            let taken: u64 = desk.members.values().map(|(bytes, ..)| bytes).sum();
+            let bytes = options.memory(&desk.model, length);
+            let taken: u64 = desk.members.values().map(|member| member.bytes).sum();
             if desk.model.memory() + taken + bytes > ROOM {
                 let running = desk.members.len();
                 return Err(Failure::NoRoom(format!(
@@ -79,7 +93,12 @@ pub extern "C" fn submit(number: u64, seed: u64) -> i32 {
             let session = Session::new(&desk.model);
             let generation = Generation::resume(&desk.model, request, session, &begun)?;
             desk.batch.add(number, generation);
-            desk.members.insert(number, (bytes, begun.len(), 0));
+            let told = Told {
+                tokens: begun.len(),
+                ..Told::default()
+            };
+            let told = vec![told; options.num_return_sequences.unwrap_or(1) as usize];
+            desk.members.insert(number, Member { bytes, told });
             answer.extend((length as u32).to_le_bytes());
             Ok(0)
         })
@@ -93,6 +112,17 @@ pub extern "C" fn cancel(number: u64) -> i32 {
         with(|desk| {
             desk.batch.remove(number);
             Ok(desk.members.remove(&number).is_some().into())
+        })
+    })
+}
+
+/// Lets the next token of a generation's answers be their last; 1 if there was one.
+#[unsafe(no_mangle)]
+pub extern "C" fn hurry(number: u64) -> i32 {
+    give(|_| {
+        with(|desk| {
+            let found = desk.batch.get_mut(number).map(Generation::hurry);
+            Ok(found.is_some().into())
         })
     })
 }
@@ -169,33 +199,38 @@ impl Desk {
     /// Tells what is new, and lets those go that have ended.
     fn tell(&mut self, answer: &mut Vec<u8>) {
         let mut say = |word: u32| answer.extend(word.to_le_bytes());
-        for (&number, (_, tokens_told, places_told)) in &mut self.members {
-            let Some(generation) = self.batch.get(number) else {
-                continue;
-            };
-            let tokens = generation.tokens().get(*tokens_told..).unwrap_or_default();
-            let places = &generation.logprobs()[*places_told..];
-            if tokens.is_empty() && generation.finish().is_none() {
-                continue;
-            }
-            say(number as u32);
-            say((number >> 32) as u32);
-            say(end(generation.finish()));
-            say(tokens.len() as u32);
-            say(places.len() as u32);
-            for &token in tokens {
-                say(token);
-            }
-            for TokenLogprobs { chosen, top } in places {
-                say(chosen.token);
-                say(chosen.logprob.to_bits());
-                say(top.len() as u32);
-                for one in top {
-                    say(one.token);
-                    say(one.logprob.to_bits());
+        for (&number, member) in &mut self.members {
+            let sequences = self.batch.get(number).map(Generation::sequences);
+            let sequences = sequences.unwrap_or_default().iter().enumerate();
+            for ((index, one), told) in sequences.zip(&mut member.told) {
+                let tokens = one.tokens.get(told.tokens..).unwrap_or_default();
+                let places = &one.logprobs[told.places..];
+                if told.end || (tokens.is_empty() && one.finish.is_none()) {
+                    continue;
                 }
+                say(number as u32);
+                say((number >> 32) as u32);
+                say(index as u32);
+                say(end(one.finish));
+                say(one.score.unwrap_or(f32::NAN).to_bits());
+                say(tokens.len() as u32);
+                say(places.len() as u32);
+                tokens.iter().for_each(|&token| say(token));
+                for TokenLogprobs { chosen, top } in places {
+                    say(chosen.token);
+                    say(chosen.logprob.to_bits());
+                    say(top.len() as u32);
+                    for one in top {
+                        say(one.token);
+                        say(one.logprob.to_bits());
+                    }
+                }
+                *told = Told {
+                    tokens: one.tokens.len(),
+                    places: one.logprobs.len(),
+                    end: one.finish.is_some(),
+                };
             }
-            (*tokens_told, *places_told) = (generation.tokens().len(), generation.logprobs().len());
         }
         let batch = &mut self.batch;
         self.members.retain(|&number, _| {

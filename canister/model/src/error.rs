@@ -114,6 +114,13 @@ pub enum Error {
     NoSeed,
     /// A query ended before the first token.
     TooMuchForQuery,
+    /// Several answers need more keys and values than there is room for.
+    AnswersTooLarge {
+        /// Bytes that they may take.
+        needed: u64,
+        /// Bytes that all jobs may take.
+        room: u64,
+    },
     /// The job has not ended.
     NotEnded,
     /// There is no certificate at hand.
@@ -268,7 +275,13 @@ impl fmt::Display for Error {
             ),
             Self::TooMuchForQuery => write!(
                 f,
-                "the prompt alone takes more than a query may do: use complete or submit"
+                "the prompt alone, or several answers together, take more than a query may do: use \
+                 complete or submit"
+            ),
+            Self::AnswersTooLarge { needed, room } => write!(
+                f,
+                "the answers' keys and values may take {needed} bytes, and {room} are there: ask \
+                 for fewer answers or beams, or for fewer tokens"
             ),
             Self::NotEnded => write!(f, "the job has not ended yet: poll it until it has"),
             Self::NoCertificate => write!(

@@ -19,7 +19,7 @@ use icgpt_engine::{Batch, Generation};
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
 
-use crate::answer;
+use crate::answer::{self, View};
 use crate::certified;
 use crate::error::Error;
 use crate::options;
@@ -28,11 +28,11 @@ use crate::random;
 use crate::reckoning::Load;
 use crate::serving;
 use crate::slices::{Stretch, next_message};
-use crate::types::{Completion, JobCertificate, Options, Progress, Prompt};
+use crate::types::{Completion, JobCertificate, Options, Progress, Prompt, Sequence};
 
 use desk::Found;
 pub use job::Kind;
-use job::{Ask, Id, Job};
+use job::{Answer, Ask, Id, Job};
 
 fn prompt_ids(prompt: &Prompt) -> Result<Vec<u32>, Error> {
     Ok(match prompt {
@@ -56,18 +56,30 @@ fn ask(prompt: &Prompt, options: Options, template_wanted: bool, seed: u64) -> R
     let request = options::request(&options, model.config(), prompt.clone(), seed)?;
     let begun = options.begun.as_deref().unwrap_or_default();
     Generation::resume(&model, request, icgpt_engine::Session::new(&model), begun)?;
+    let needed = options.memory(&model, prompt.len());
+    if options.is_several() && needed > crew::room(&model) {
+        return Err(Error::AnswersTooLarge {
+            needed,
+            room: crew::room(&model),
+        });
+    }
+    let until = options.max_time.map(|seconds| {
+        let nanoseconds = (seconds * 1e9) as u64;
+        ic_cdk::api::time().saturating_add(nanoseconds)
+    });
     Ok(Ask {
         prompt,
         own,
         options,
         seed,
         model: ByteBuf::from(serving::model_name().to_vec()),
+        until,
     })
 }
 
 /// Takes a job in; it waits for its first stretch.
 fn enter(caller: Principal, id: Id, ask: Ask, kind: Kind) -> Result<u64, Error> {
-    let longest = ask.options.longest();
+    let longest = ask.options.longest(ask.prompt.len()) * ask.options.answers();
     let charge = quotas::take(&caller, ask.prompt.len() as u64 + longest)?;
     let entered = desk::with(|desk| {
         desk.may_enter(charge.purse)?;
@@ -132,6 +144,7 @@ pub async fn complete(
     };
     let view = ended.ask.view();
     let part = view.part(&ended.tokens, &ended.logprobs, 0, true);
+    let sequences = ended.answers.as_deref().map(|all| sequences(&view, all));
     Ok(Completion {
         token_ids: part.token_ids,
         text: part.text,
@@ -141,7 +154,23 @@ pub async fn complete(
         prompt_tokens: ended.ask.prompt.len() as u32,
         instructions: ended.instructions,
         job: kind.stays().then_some(ended.id),
+        sequences,
     })
+}
+
+/// All of several answers as their caller sees them.
+fn sequences(view: &View, answers: &[Answer]) -> Vec<Sequence> {
+    let one = |answer: &Answer| {
+        let part = view.part(&answer.told.token_ids, &answer.logprobs, 0, true);
+        Sequence {
+            token_ids: part.token_ids,
+            text: part.text,
+            logprobs: part.logprobs,
+            finish: answer.told.finish.clone(),
+            score: answer.told.score,
+        }
+    };
+    answers.iter().map(one).collect()
 }
 
 /// Starts a job in the background and gives its id.
@@ -165,7 +194,10 @@ pub async fn submit(caller: Principal, prompt: Prompt, options: Options) -> Resu
 /// # Errors
 /// What is wrong with the request; [`Error::NoSeed`] when it would have to be drawn.
 pub fn complete_query(prompt: &Prompt, options: Options) -> Result<Progress, Error> {
-    let greedy = options.temperature == Some(0.0);
+    let greedy = match options.temperature {
+        Some(temperature) => temperature == 0.0,
+        None => options.is_search(),
+    };
     let seed = match options.seed {
         Some(seed) => seed,
         None if greedy => 0,
@@ -184,14 +216,15 @@ pub fn complete_query(prompt: &Prompt, options: Options) -> Result<Progress, Err
     batch.run(&model, &mut |step| stretch.more(step));
     let (spent, _) = stretch.end();
     let generation = batch.remove(0).ok_or(Error::NoModel)?;
-    if generation.tokens().len() == begun.len() && generation.finish().is_none() {
+    let several = ask.options.is_several();
+    if generation.finish().is_none() && (several || generation.tokens().len() == begun.len()) {
         return Err(Error::TooMuchForQuery);
     }
     let finish = generation.finish().map(crew::finish);
     let logprobs = answer::logprobs(generation.logprobs());
-    let part = ask
-        .view()
-        .part(generation.tokens(), &logprobs, 0, finish.is_some());
+    let view = ask.view();
+    let part = view.part(generation.tokens(), &logprobs, 0, finish.is_some());
+    let sequences = several.then(|| sequences(&view, &crew::answers(&generation)));
     Ok(Progress {
         token_ids: part.token_ids,
         text: part.text,
@@ -200,6 +233,7 @@ pub fn complete_query(prompt: &Prompt, options: Options) -> Result<Progress, Err
         seed,
         prompt_tokens: ask.prompt.len() as u32,
         instructions: spent,
+        sequences,
     })
 }
 
@@ -217,7 +251,7 @@ fn readable(caller: Principal, owner: Principal) -> Result<(), Error> {
 /// [`Error::NoJob`] for an unknown id, and for another caller's unless it was submitted anonymously.
 pub fn poll(caller: Principal, id: &[u8], from: u32) -> Result<Progress, Error> {
     desk::with(|desk| {
-        let (owner, ask, tokens, logprobs, finish, instructions) =
+        let (owner, ask, tokens, logprobs, finish, instructions, answers) =
             match desk.find(id).ok_or(Error::NoJob)? {
                 Found::Running(job) => (
                     job.owner,
@@ -226,6 +260,7 @@ pub fn poll(caller: Principal, id: &[u8], from: u32) -> Result<Progress, Error> 
                     &job.logprobs,
                     None,
                     job.instructions,
+                    None,
                 ),
                 Found::Ended(job) => (
                     job.owner,
@@ -234,11 +269,13 @@ pub fn poll(caller: Principal, id: &[u8], from: u32) -> Result<Progress, Error> 
                     &job.logprobs,
                     Some(job.finish.clone()),
                     job.instructions,
+                    job.answers.as_deref(),
                 ),
             };
         readable(caller, owner)?;
         let ended = finish.is_some();
-        let part = ask.view().part(tokens, logprobs, from as usize, ended);
+        let view = ask.view();
+        let part = view.part(tokens, logprobs, from as usize, ended);
         Ok(Progress {
             token_ids: part.token_ids,
             text: part.text,
@@ -247,6 +284,7 @@ pub fn poll(caller: Principal, id: &[u8], from: u32) -> Result<Progress, Error> 
             seed: ask.seed,
             prompt_tokens: ask.prompt.len() as u32,
             instructions,
+            sequences: answers.map(|all| sequences(&view, all)),
         })
     })
 }

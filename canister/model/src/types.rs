@@ -231,6 +231,21 @@ pub enum Finish {
     Failed(String),
 }
 
+/// One of several answers to a request.
+#[derive(CandidType, Deserialize, Clone, Debug, PartialEq)]
+pub struct Sequence {
+    /// The new ids; with `echo`, those of the prompt before them.
+    pub token_ids: Vec<u32>,
+    /// Their text, without special tokens and up to the first stop string.
+    pub text: Option<String>,
+    /// One for each new id, if they were asked for.
+    pub logprobs: Option<Vec<TokenLogprobs>>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// What a search thinks of it.
+    pub score: Option<f32>,
+}
+
 /// A finished generation.
 #[derive(CandidType, Deserialize)]
 pub struct Completion {
@@ -250,6 +265,8 @@ pub struct Completion {
     pub instructions: u64,
     /// The job's id; none of the seed's methods.
     pub job: Option<ByteBuf>,
+    /// All answers, the first among them, where several were asked for or weighed.
+    pub sequences: Option<Vec<Sequence>>,
 }
 
 /// A generation under way, from the asked token on.
@@ -269,6 +286,8 @@ pub struct Progress {
     pub prompt_tokens: u32,
     /// What it took so far.
     pub instructions: u64,
+    /// All answers from their first token on, once all have ended; see [`Completion`].
+    pub sequences: Option<Vec<Sequence>>,
 }
 
 /// What proves a finished job.

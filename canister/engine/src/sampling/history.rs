@@ -2,10 +2,16 @@
 //!
 //! All of it changes a few entries, so its cost follows the number of tokens, not the vocabulary.
 
+use std::rc::Rc;
+
 use super::Sampling;
 
 /// Prompt and answer so far, as far as the options look at them.
+#[derive(Clone)]
 pub struct History {
+    /// Added to the logits of these ids.
+    bias: Rc<[(u32, f32)]>,
+    remove_invalid_values: bool,
     penalty: Option<f32>,
     ngram: Option<usize>,
     prompt_ngram: Option<usize>,
@@ -26,6 +32,8 @@ impl History {
     pub fn new(sampling: &Sampling, prompt: &[u32], ends: &[u32]) -> History {
         let size = |n: Option<u32>| n.map(|n| n as usize);
         let mut history = History {
+            bias: Rc::default(),
+            remove_invalid_values: sampling.remove_invalid_values,
             penalty: sampling
                 .repetition_penalty
                 .filter(|&penalty| !(1.0..=1.0).contains(&penalty))
@@ -47,6 +55,10 @@ impl History {
             history.note(token);
         }
         history
+    }
+
+    pub fn add_bias(&mut self, bias: &[(u32, f32)]) {
+        self.bias = bias.into();
     }
 
     /// The answer goes on with `token`.
@@ -81,11 +93,19 @@ impl History {
         self.penalty.is_some()
             || self.ngram.is_some()
             || self.prompt_ngram.is_some()
+            || !self.bias.is_empty()
+            || self.remove_invalid_values
             || (self.answer_len < self.min_new_tokens && !self.ends.is_empty())
     }
 
-    /// Penalises and bans; a banned token's logit is −∞.
-    pub fn apply(&self, logits: &mut [f32]) {
+    /// Adds the bias, takes `less` off, penalises and bans; a banned token's logit is −∞.
+    pub fn apply(&self, logits: &mut [f32], less: &[(u32, f32)]) {
+        let less = less.iter().map(|&(token, less)| (token, -less));
+        for (token, more) in self.bias.iter().copied().chain(less) {
+            if let Some(logit) = logits.get_mut(token as usize) {
+                *logit += more;
+            }
+        }
         if let Some(penalty) = self.penalty {
             for &token in &self.different {
                 if let Some(logit) = logits.get_mut(token as usize)
@@ -110,6 +130,15 @@ impl History {
         if self.answer_len < self.min_new_tokens {
             for &end in &self.ends {
                 ban(logits, end);
+            }
+        }
+        if self.remove_invalid_values {
+            for logit in logits {
+                *logit = if logit.is_nan() {
+                    0.0
+                } else {
+                    logit.clamp(f32::MIN, f32::MAX)
+                };
             }
         }
     }

@@ -55,8 +55,8 @@ pub enum Pool<'a> {
     Few(Vec<Entry>),
     /// A weight for each id, the sums of each group of them by lanes, and of all.
     Many {
-        weights: &'a [F32x4],
-        sums: &'a [F32x4],
+        weights: &'a mut [F32x4],
+        sums: &'a mut [F32x4],
         total: f64,
     },
 }
@@ -136,6 +136,39 @@ impl Pool<'_> {
             sums,
             total,
         }
+    }
+
+    /// The weight of all of them.
+    pub fn total(&self) -> f64 {
+        match self {
+            Pool::Few(entries) => sum(entries),
+            Pool::Many { total, .. } => *total,
+        }
+    }
+
+    /// Draws a token and takes it out, with its weight. None when nothing is left.
+    pub fn take(&mut self, uniform: f64) -> Option<(u32, f64)> {
+        let token = self.draw(uniform);
+        let weight = match self {
+            Pool::Few(entries) => {
+                let at = entries.iter().position(|entry| entry.token == token)?;
+                entries.remove(at).weight
+            }
+            Pool::Many {
+                weights,
+                sums,
+                total,
+            } => {
+                let group = token as usize / scan::GROUP;
+                let weight = std::mem::take(floats_mut(weights).get_mut(token as usize)?);
+                let vectors = &weights[group * scan::GROUP / 4..][..scan::GROUP / 4];
+                let left = vectors.iter().fold(F32x4::zero(), |sum, &one| sum + one);
+                sums[group] = left;
+                *total -= f64::from(weight);
+                weight
+            }
+        };
+        (weight > 0.0).then_some((token, f64::from(weight)))
     }
 
     /// The token at which the cumulated probability, in the order of the ids, passes `uniform`.

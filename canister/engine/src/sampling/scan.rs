@@ -73,6 +73,18 @@ pub fn copy(values: &[f32], out: &mut Vec<F32x4>) {
     });
 }
 
+/// The logarithms of all probabilities: (value − highest) − `log_total`.
+pub fn logarithms(values: &[f32], highest: f32, log_total: f32, out: &mut Vec<F32x4>) {
+    let (highest, log_total) = (F32x4::splat(highest), F32x4::splat(log_total));
+    out.resize(group_count(values.len()) * VECTORS, F32x4::zero());
+    let (groups, _) = out.as_chunks_mut::<VECTORS>();
+    all(values, |index, group| {
+        if let Some(out) = groups.get_mut(index) {
+            each(group, |at, value| out[at] = value - highest - log_total);
+        }
+    });
+}
+
 /// How many groups there are.
 pub fn group_count(len: usize) -> usize {
     len.div_ceil(GROUP)
@@ -90,10 +102,22 @@ pub fn maxima(values: &[f32], maxima: &mut Vec<F32x4>) -> f32 {
         maxima.push(best);
         highest = highest.max(best);
     });
-    highest
-        .to_array()
-        .into_iter()
-        .fold(f32::NEG_INFINITY, f32::max)
+    lanes_highest(highest)
+}
+
+/// The highest of noted maxima.
+pub fn highest(maxima: &[F32x4]) -> f32 {
+    let nothing = F32x4::splat(f32::NEG_INFINITY);
+    lanes_highest(
+        maxima
+            .iter()
+            .fold(nothing, |highest, &best| highest.max(best)),
+    )
+}
+
+fn lanes_highest(highest: F32x4) -> f32 {
+    let lanes = highest.to_array().into_iter();
+    lanes.fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// The first place of `highest`, whose groups' maxima are given.

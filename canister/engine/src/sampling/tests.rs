@@ -191,6 +191,7 @@ fn refuses_bad_options() {
         no_repeat_ngram_size: Some(u32::MAX),
         encoder_no_repeat_ngram_size: Some(u32::MAX),
         min_new_tokens: 10,
+        remove_invalid_values: true,
         logprobs: Some(20),
         seed: u64::MAX,
     };

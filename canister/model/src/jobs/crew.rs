@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use icgpt_engine::{self as engine, Batch, Generation, Model};
 
-use super::job::{Ask, Job};
+use super::job::{Answer, Ask, Job, Told};
 use super::sessions::Sessions;
 use crate::answer;
 use crate::error::Error;
@@ -68,12 +68,30 @@ pub fn take_over(job: &mut Job, generation: &Generation) {
     let logprobs = generation.logprobs();
     let known = logprobs.len().saturating_sub(found.len());
     job.logprobs.extend(answer::logprobs(&logprobs[known..]));
+    job.length = generation.length();
+    if job.ask.options.is_several() {
+        job.standing = generation.standing();
+        job.answers = generation.finish().map(|_| answers(generation));
+    }
+}
+
+/// All answers of a generation that has ended.
+pub fn answers(generation: &Generation) -> Vec<Answer> {
+    let all = generation.sequences().iter();
+    let one = |sequence: &engine::Sequence| Answer {
+        told: Told {
+            token_ids: sequence.tokens.clone(),
+            finish: sequence.finish.map_or(Finish::Cancelled, finish),
+            score: sequence.score,
+        },
+        logprobs: answer::logprobs(&sequence.logprobs),
+    };
+    all.map(one).collect()
 }
 
 /// Bytes of keys and values that an answer takes when it is as long as it may be.
 pub fn memory(model: &Model, ask: &Ask) -> u64 {
-    let longest = ask.prompt.len() + ask.options.longest() as usize;
-    reckoning::cache(model, longest)
+    ask.options.memory(model, ask.prompt.len())
 }
 
 /// Bytes that all running jobs of a model may take.
@@ -98,9 +116,10 @@ impl Crew {
         self.batch.len() + self.paused.len()
     }
 
-    /// Jobs that did not pause in the last run.
-    pub fn running(&self) -> usize {
-        self.batch.len()
+    /// Answers under way of the jobs that did not pause in the last run.
+    pub fn running(&self, jobs: &BTreeMap<u64, Job>) -> u64 {
+        let running = self.batch.keys().filter_map(|number| jobs.get(&number));
+        running.map(|job| job.ask.options.answers()).sum()
     }
 
     /// Whether there is none.
@@ -152,9 +171,14 @@ impl Crew {
         } = &job.ask;
         let model = &self.model;
         let request = options::request(options, model.config(), prompt.clone(), *seed)?;
-        let begun = [&prompt[..], &job.tokens].concat();
-        let session = self.sessions.take(model, &begun);
-        let generation = Generation::resume(model, request, session, &job.tokens)?;
+        let generation = if options.is_several() {
+            let session = self.sessions.take(model, prompt);
+            Generation::restore(model, request, session, &job.standing)?
+        } else {
+            let begun = [&prompt[..], &job.tokens].concat();
+            let session = self.sessions.take(model, &begun);
+            Generation::resume(model, request, session, &job.tokens)?
+        };
         self.batch.add(number, generation);
         Ok(())
     }
@@ -164,6 +188,14 @@ impl Crew {
         let generation = self.batch.remove(number);
         if let Some(generation) = generation.or_else(|| self.paused.remove(&number)) {
             self.sessions.keep(generation.into_session(), KEPT);
+        }
+    }
+
+    /// Lets the next token of a job's answers be their last.
+    pub fn hurry(&mut self, number: u64) {
+        let running = self.batch.get_mut(number);
+        if let Some(generation) = running.or_else(|| self.paused.get_mut(&number)) {
+            generation.hurry();
         }
     }
 

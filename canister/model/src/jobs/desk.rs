@@ -189,6 +189,11 @@ impl Desk {
             let Some(crew) = self.crew.as_mut().filter(|crew| !crew.is_empty()) else {
                 break;
             };
+            for (&number, job) in &self.jobs {
+                if job.ask.until.is_some_and(|until| until <= now) {
+                    crew.hurry(number);
+                }
+            }
             let load = crew.load(&self.jobs);
             let stretch = stretch.get_or_insert_with(|| Stretch::update(most, &load));
             stretch.reserve(load.written);
@@ -210,7 +215,7 @@ impl Desk {
                 let job = self.jobs.get(&number)?;
                 Some(pace::Runner {
                     job: number,
-                    tokens: job.tokens.len(),
+                    tokens: job.tokens.len().max(job.length),
                     paused: job.paused,
                 })
             })
@@ -226,13 +231,13 @@ impl Desk {
                 job.paused = job.paused.saturating_add(ran.passes as u32);
             }
         }
-        let share = ran.spent / crew.running().max(1) as u64;
+        let share = ran.spent / crew.running(&self.jobs).max(1);
         let mut over = Vec::new();
         for (number, generation) in crew.generations() {
             let Some(job) = self.jobs.get_mut(&number) else {
                 continue;
             };
-            job.instructions += share;
+            job.instructions += share * job.ask.options.answers();
             crew::take_over(job, generation);
             if let Some(finish) = generation.finish() {
                 over.push((number, crew::finish(finish)));
@@ -335,10 +340,7 @@ impl Desk {
             return;
         };
         self.queue.remove(job.owner, number);
-        quotas::give_back(
-            &job.charge,
-            (job.ask.prompt.len() + job.tokens.len()) as u64,
-        );
+        quotas::give_back(&job.charge, job.computed());
         let (id, kind, gone) = (job.id, job.kind, job.ending.is_some());
         let ended = job.ended(finish);
         if kind.stays() {

@@ -1,6 +1,7 @@
 //! A job: one generation with its owner, what it was asked and what it has so far.
 
 use candid::{CandidType, Encode, Principal};
+use icgpt_engine::Line;
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
@@ -51,6 +52,28 @@ pub struct Ask {
     pub seed: u64,
     /// Names the model.
     pub model: ByteBuf,
+    /// When its time is over, in nanoseconds.
+    pub until: Option<u64>,
+}
+
+/// One of several answers: what is kept of it, and what is vouched for.
+#[derive(CandidType, Deserialize, Clone, Debug, PartialEq)]
+pub struct Told {
+    /// Its tokens.
+    pub token_ids: Vec<u32>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// What a search thinks of it.
+    pub score: Option<f32>,
+}
+
+/// One of several answers of an ended job.
+#[derive(CandidType, Deserialize, Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// What is vouched for.
+    pub told: Told,
+    /// Log-probabilities, where they were asked for.
+    pub logprobs: Vec<TokenLogprobs>,
 }
 
 impl Ask {
@@ -85,6 +108,12 @@ pub struct Job {
     pub logprobs: Vec<TokenLogprobs>,
     /// How many of them are in stable memory.
     pub noted: usize,
+    /// Where several answers stand; none of one alone.
+    pub standing: Vec<Vec<Line>>,
+    /// All of several answers, when they have ended.
+    pub answers: Option<Vec<Answer>>,
+    /// Tokens that each of its answers has.
+    pub length: usize,
     /// What it has taken, a part of what it shared with others included.
     pub instructions: u64,
     /// Its end was asked for, and how it is to be told.
@@ -110,6 +139,8 @@ pub struct Receipt {
     pub token_ids: Vec<u32>,
     /// Why it ended.
     pub finish: Finish,
+    /// All answers, where several were asked for or weighed.
+    pub sequences: Option<Vec<Told>>,
 }
 
 /// A job that has ended.
@@ -129,6 +160,8 @@ pub struct Ended {
     pub finish: Finish,
     /// What it took.
     pub instructions: u64,
+    /// All answers, where several were asked for or weighed.
+    pub answers: Option<Vec<Answer>>,
 }
 
 impl Job {
@@ -143,6 +176,9 @@ impl Job {
             charge,
             logprobs: Vec::new(),
             noted: 0,
+            standing: Vec::new(),
+            answers: None,
+            length: 0,
             instructions: 0,
             ending: None,
             seen: 0,
@@ -160,7 +196,18 @@ impl Job {
             logprobs: self.logprobs,
             finish,
             instructions: self.instructions,
+            answers: self.answers,
         }
+    }
+
+    /// Tokens that were computed for it.
+    pub fn computed(&self) -> u64 {
+        let tokens = if self.ask.options.is_several() {
+            self.length as u64 * self.ask.options.answers()
+        } else {
+            self.tokens.len() as u64
+        };
+        self.ask.prompt.len() as u64 + tokens
     }
 }
 
@@ -174,6 +221,10 @@ impl Ended {
             model: self.ask.model.clone(),
             token_ids: self.tokens.clone(),
             finish: self.finish.clone(),
+            sequences: self.answers.as_ref().map(|answers| {
+                let told = answers.iter().map(|answer| answer.told.clone());
+                told.collect()
+            }),
         };
         // Encoding values that are all in memory has no way to fail; an empty receipt proves nothing.
         Encode!(&receipt).unwrap_or_default()
@@ -186,8 +237,14 @@ impl Ended {
 
     /// About how much memory it takes.
     pub fn bytes(&self) -> usize {
-        let logprobs = self.logprobs.iter();
-        let logprobs: usize = logprobs.map(|place| 32 + 8 * place.top.len()).sum();
-        256 + 4 * (self.ask.prompt.len() + self.tokens.len()) + logprobs
+        let answers = self.answers.iter().flatten();
+        let (mut tokens, mut places) =
+            (self.tokens.len(), self.logprobs.iter().collect::<Vec<_>>());
+        for answer in answers {
+            tokens += answer.told.token_ids.len();
+            places.extend(&answer.logprobs);
+        }
+        let logprobs: usize = places.iter().map(|place| 32 + 8 * place.top.len()).sum();
+        256 + 4 * (self.ask.prompt.len() + tokens) + logprobs
     }
 }

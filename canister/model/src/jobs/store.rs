@@ -6,12 +6,14 @@
 //! | 4 · number | what was asked: written once |
 //! | 4 · number + 1 | the answer so far: written at the end of each stretch |
 //! | 4 · number + 2 | the whole job, when it has ended, in place of the others |
+//! | 4 · number + 3 | where several answers stand: written at the end of each stretch |
 //! | 2^63 + 2^12 · number + block | log-probabilities of 64 tokens, where they were asked for |
 //!
 //! A value is the layout's version, the first 8 bytes of the SHA-256 of what follows, and a Candid
 //! record. Running jobs are computed again from prompt and tokens, so nothing of the model's own
 //! state is kept. Log-probabilities can take a hundred times as much as their tokens, so a stretch
-//! writes only the blocks that it added to. Version 1 had none: its jobs that want them begin anew.
+//! writes only the blocks that it added to. Version 1 had none: its jobs that want them begin anew, and
+//! so do several answers that want them. Version 3 brought these.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,18 +21,20 @@ use std::ops::RangeInclusive;
 
 use candid::{CandidType, Decode, Encode, Principal};
 use ic_stable_structures::StableBTreeMap;
+use icgpt_engine::{self as engine, Line};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
 
+use super::crew;
 use super::job::{Ask, Ended, Id, Job, Kind};
 use crate::quotas::Charge;
 use crate::storage::{self, Region};
-use crate::types::TokenLogprobs;
+use crate::types::{Finish, TokenLogprobs};
 
 /// Layout of the values, and the oldest that can be read.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 const OLDEST: u8 = 1;
 
 const CHECK: usize = 8;
@@ -71,6 +75,48 @@ struct Answer {
     tokens: ByteBuf,
     instructions: u64,
     paused: u32,
+}
+
+/// A line of tokens of one of several answers.
+#[derive(CandidType, Deserialize)]
+struct Kept {
+    tokens: ByteBuf,
+    score: f64,
+    finish: Option<Finish>,
+}
+
+fn bytes_of(tokens: &[u32]) -> ByteBuf {
+    let bytes = tokens.iter().flat_map(|token| token.to_le_bytes());
+    ByteBuf::from(bytes.collect::<Vec<u8>>())
+}
+
+fn tokens_of(bytes: &ByteBuf) -> Vec<u32> {
+    let tokens = bytes.as_chunks::<4>().0;
+    tokens
+        .iter()
+        .map(|&token| u32::from_le_bytes(token))
+        .collect()
+}
+
+fn keep(line: &Line) -> Kept {
+    Kept {
+        tokens: bytes_of(&line.tokens),
+        score: line.score,
+        finish: line.finish.map(crew::finish),
+    }
+}
+
+fn line(kept: &Kept) -> Line {
+    Line {
+        tokens: tokens_of(&kept.tokens),
+        score: kept.score,
+        finish: kept.finish.as_ref().map(|finish| match finish {
+            Finish::Stop => engine::Finish::Stop,
+            Finish::Length => engine::Finish::Length,
+            Finish::Context => engine::Finish::Context,
+            Finish::Cancelled | Finish::Failed(_) => engine::Finish::Exhausted,
+        }),
+    }
 }
 
 fn with<T>(work: impl FnOnce(&mut Map) -> T) -> T {
@@ -130,13 +176,20 @@ fn blocks_of(number: u64) -> RangeInclusive<u64> {
 
 /// Writes down the answer so far.
 pub fn answered(number: u64, job: &Job) {
-    let tokens = job.tokens.iter().flat_map(|token| token.to_le_bytes());
     let record = Answer {
-        tokens: ByteBuf::from(tokens.collect::<Vec<u8>>()),
+        tokens: bytes_of(&job.tokens),
         instructions: job.instructions,
         paused: job.paused,
     };
     put(4 * number + 1, &record);
+    if job.ask.options.is_several() {
+        if job.ask.options.logprobs.is_none() {
+            let groups = job.standing.iter();
+            let groups = groups.map(|lines| lines.iter().map(keep).collect());
+            put(4 * number + 3, &groups.collect::<Vec<Vec<Kept>>>());
+        }
+        return;
+    }
     let blocks = blocks_of(number).zip(job.logprobs.chunks(BLOCK));
     for (key, block) in blocks.skip(job.noted / BLOCK) {
         put(key, &block);
@@ -154,6 +207,7 @@ pub fn drop_running(number: u64) {
     with(|map| {
         map.remove(&(4 * number));
         map.remove(&(4 * number + 1));
+        map.remove(&(4 * number + 3));
         let blocks = map.range(blocks_of(number)).map(|entry| *entry.key());
         for key in blocks.collect::<Vec<u64>>() {
             map.remove(&key);
@@ -215,22 +269,28 @@ pub fn read() -> Result<Found, Damage> {
             }),
             1 => open(&value).map(|answer: Answer| {
                 if let Some(job) = found.running.get_mut(&number) {
-                    let tokens = answer.tokens.as_chunks::<4>().0;
-                    job.tokens = tokens.iter().map(|&t| u32::from_le_bytes(t)).collect();
+                    job.tokens = tokens_of(&answer.tokens);
                     job.instructions = answer.instructions;
                     job.paused = answer.paused;
                 }
             }),
-            _ => open(&value).map(|ended| {
+            2 => open(&value).map(|ended| {
                 found.ended.insert(number, ended);
+            }),
+            _ => open(&value).map(|groups: Vec<Vec<Kept>>| {
+                if let Some(job) = found.running.get_mut(&number) {
+                    let groups = groups.iter();
+                    let groups = groups.map(|lines| lines.iter().map(line).collect());
+                    job.standing = groups.collect();
+                }
             }),
         };
         match read {
             Ok(()) => {}
             Err(Damage::Version(version)) => return Err(Damage::Version(version)),
-            Err(Damage::Checksum) if key % 4 == 1 => {
+            Err(Damage::Checksum) if key % 2 == 1 => {
                 // All of it can be computed again from what was asked.
-                drop_answer(number);
+                with(|map| map.remove(&key));
             }
             Err(Damage::Checksum) => found.damaged.push(number),
         }
@@ -242,6 +302,12 @@ pub fn read() -> Result<Found, Damage> {
 /// Cuts tokens and log-probabilities to the same length, if both are wanted; what is behind it is
 /// computed again.
 fn agree(job: &mut Job) {
+    if job.ask.options.is_several() {
+        let first = job.standing.first().and_then(|lines| lines.first());
+        let first = first.filter(|_| !job.ask.options.is_search());
+        job.tokens = first.map_or(Vec::new(), |line| line.tokens.clone());
+        return;
+    }
     if job.ask.options.logprobs.is_some() {
         let begun = job.ask.begun().len();
         job.tokens.truncate(begun + job.logprobs.len());
@@ -251,10 +317,6 @@ fn agree(job: &mut Job) {
         job.logprobs.clear();
     }
     job.noted = job.logprobs.len();
-}
-
-fn drop_answer(number: u64) {
-    with(|map| map.remove(&(4 * number + 1)));
 }
 
 fn job(asked: Asked) -> Option<Job> {
@@ -317,6 +379,7 @@ mod tests {
             options,
             seed: 0,
             model: ByteBuf::new(),
+            until: None,
         };
         let owner = Principal::anonymous();
         Job {
