@@ -245,6 +245,8 @@ class Job:
         self.idle_seconds = idle_seconds
         self.completion = Completion([], None, None, None, 0, 0, 0)
         self.handle = model
+        self.worked = 0
+        """Instructions that it had taken when it was last looked at."""
 
     def next_piece(self) -> Steps[Completion | None]:
         """What the job has written since; None when it had ended before."""
@@ -252,14 +254,14 @@ class Job:
             return None
         pause = 0.02
         began = time.monotonic()
-        instructions = self.completion.instructions
         while True:
+            before = self.worked
             piece = yield from self.look()
             if piece is not None:
                 return piece
-            if piece.instructions != instructions:
+            if self.worked != before:
                 # A search works long before it has anything to tell.
-                began, instructions = time.monotonic(), piece.instructions
+                began = time.monotonic()
             if time.monotonic() - began > self.idle_seconds:
                 raise CallTimeoutError(
                     f"the job has not moved for {self.idle_seconds:.0f} seconds",
@@ -271,6 +273,7 @@ class Job:
     def look(self) -> Steps[Completion | None]:
         """The same without waiting: None where there is no news, either."""
         piece = yield from methods.poll(self.handle, self.job, len(self.completion.token_ids))
+        self.worked = piece.instructions
         if not piece.token_ids and piece.finish is None:
             return None
         self.add(piece)

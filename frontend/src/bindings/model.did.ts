@@ -34,6 +34,7 @@ export interface Completion {
   'finish' : Finish,
   'token_ids' : Uint32Array,
   'prompt_tokens' : number,
+  'sequences' : [] | [Array<Sequence>],
 }
 export type CompletionResult = { 'Ok' : Completion } |
   { 'Err' : string };
@@ -138,22 +139,33 @@ export interface ModelInfo {
  * All fields are optional; the field's default stands beside it.
  */
 export interface Options {
+  'diversity_penalty' : [] | [number],
   'min_new_tokens' : [] | [number],
+  'min_length' : [] | [number],
   'typical_p' : [] | [number],
   'top_k' : [] | [number],
   'top_p' : [] | [number],
+  'max_time' : [] | [number],
   'context' : [] | [string],
+  'num_beam_groups' : [] | [number],
   'logprobs' : [] | [number],
+  'num_beams' : [] | [number],
+  'num_return_sequences' : [] | [number],
   'temperature' : [] | [number],
   'no_repeat_ngram_size' : [] | [number],
   'echo' : [] | [boolean],
   'seed' : [] | [bigint],
   'stop' : [] | [Array<string>],
   'max_new_tokens' : [] | [number],
+  'remove_invalid_values' : [] | [boolean],
   'repetition_penalty' : [] | [number],
+  'max_length' : [] | [number],
   'template' : [] | [boolean],
   'begun' : [] | [Uint32Array],
+  'early_stopping' : [] | [string],
   'encoder_no_repeat_ngram_size' : [] | [number],
+  'length_penalty' : [] | [number],
+  'logit_bias' : [] | [Array<{ 'token_id' : number, 'bias' : number }>],
 }
 export type PollResult = { 'Ok' : Progress } |
   { 'Err' : string };
@@ -169,6 +181,7 @@ export interface Progress {
   'finish' : [] | [Finish],
   'token_ids' : Uint32Array,
   'prompt_tokens' : number,
+  'sequences' : [] | [Array<Sequence>],
 }
 export type Prompt = { 'text' : string } |
   { 'token_ids' : Uint32Array };
@@ -191,6 +204,21 @@ export interface Receipt {
   'prompt' : Uint32Array,
   'token_ids' : Uint32Array,
   'options' : Options,
+  'sequences' : [] | [
+    Array<
+      { 'score' : [] | [number], 'finish' : Finish, 'token_ids' : Uint32Array }
+    >
+  ],
+}
+/**
+ * One of several answers to a request.
+ */
+export interface Sequence {
+  'logprobs' : [] | [Array<TokenLogprobs>],
+  'text' : [] | [string],
+  'score' : [] | [number],
+  'finish' : Finish,
+  'token_ids' : Uint32Array,
 }
 export type Setup = {
     /**
@@ -493,22 +521,35 @@ export const idlFactory: IDL.InterfaceFactory = ({ IDL }) => {
     'token_ids' : IDL.Vec(IDL.Nat32),
   });
   const Options = IDL.Record({
+    'diversity_penalty' : IDL.Opt(IDL.Float64),
     'min_new_tokens' : IDL.Opt(IDL.Nat32),
+    'min_length' : IDL.Opt(IDL.Nat32),
     'typical_p' : IDL.Opt(IDL.Float64),
     'top_k' : IDL.Opt(IDL.Nat32),
     'top_p' : IDL.Opt(IDL.Float64),
+    'max_time' : IDL.Opt(IDL.Float64),
     'context' : IDL.Opt(IDL.Text),
+    'num_beam_groups' : IDL.Opt(IDL.Nat32),
     'logprobs' : IDL.Opt(IDL.Nat32),
+    'num_beams' : IDL.Opt(IDL.Nat32),
+    'num_return_sequences' : IDL.Opt(IDL.Nat32),
     'temperature' : IDL.Opt(IDL.Float64),
     'no_repeat_ngram_size' : IDL.Opt(IDL.Nat32),
     'echo' : IDL.Opt(IDL.Bool),
     'seed' : IDL.Opt(IDL.Nat64),
     'stop' : IDL.Opt(IDL.Vec(IDL.Text)),
     'max_new_tokens' : IDL.Opt(IDL.Nat32),
+    'remove_invalid_values' : IDL.Opt(IDL.Bool),
     'repetition_penalty' : IDL.Opt(IDL.Float64),
+    'max_length' : IDL.Opt(IDL.Nat32),
     'template' : IDL.Opt(IDL.Bool),
     'begun' : IDL.Opt(IDL.Vec(IDL.Nat32)),
+    'early_stopping' : IDL.Opt(IDL.Text),
     'encoder_no_repeat_ngram_size' : IDL.Opt(IDL.Nat32),
+    'length_penalty' : IDL.Opt(IDL.Float64),
+    'logit_bias' : IDL.Opt(
+      IDL.Vec(IDL.Record({ 'token_id' : IDL.Nat32, 'bias' : IDL.Float64 }))
+    ),
   });
   const Logprob = IDL.Record({
     'token_id' : IDL.Nat32,
@@ -525,6 +566,13 @@ export const idlFactory: IDL.InterfaceFactory = ({ IDL }) => {
     'length' : IDL.Null,
     'failed' : IDL.Text,
   });
+  const Sequence = IDL.Record({
+    'logprobs' : IDL.Opt(IDL.Vec(TokenLogprobs)),
+    'text' : IDL.Opt(IDL.Text),
+    'score' : IDL.Opt(IDL.Float32),
+    'finish' : Finish,
+    'token_ids' : IDL.Vec(IDL.Nat32),
+  });
   const Completion = IDL.Record({
     'job' : IDL.Opt(IDL.Vec(IDL.Nat8)),
     'logprobs' : IDL.Opt(IDL.Vec(TokenLogprobs)),
@@ -534,6 +582,7 @@ export const idlFactory: IDL.InterfaceFactory = ({ IDL }) => {
     'finish' : Finish,
     'token_ids' : IDL.Vec(IDL.Nat32),
     'prompt_tokens' : IDL.Nat32,
+    'sequences' : IDL.Opt(IDL.Vec(Sequence)),
   });
   const CompletionResult = IDL.Variant({ 'Ok' : Completion, 'Err' : IDL.Text });
   const Progress = IDL.Record({
@@ -544,6 +593,7 @@ export const idlFactory: IDL.InterfaceFactory = ({ IDL }) => {
     'finish' : IDL.Opt(Finish),
     'token_ids' : IDL.Vec(IDL.Nat32),
     'prompt_tokens' : IDL.Nat32,
+    'sequences' : IDL.Opt(IDL.Vec(Sequence)),
   });
   const PollResult = IDL.Variant({ 'Ok' : Progress, 'Err' : IDL.Text });
   const Decoding_Result = IDL.Variant({

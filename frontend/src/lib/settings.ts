@@ -90,6 +90,17 @@ export function toOptions(settings: Settings): Options {
     template: [],
     echo: [],
     begun: [],
+    max_length: [],
+    min_length: [],
+    max_time: [],
+    num_beams: [],
+    num_beam_groups: [],
+    diversity_penalty: [],
+    length_penalty: [],
+    early_stopping: [],
+    num_return_sequences: [],
+    remove_invalid_values: [],
+    logit_bias: [],
   };
 }
 

@@ -14,7 +14,7 @@ import {
 import { IDL, lebDecode, PipeArrayBuffer } from "@icp-sdk/core/candid";
 import { Principal } from "@icp-sdk/core/principal";
 import { sha256 } from "@noble/hashes/sha2.js";
-import type { Options, PollResult, Prompt, Receipt, SubmitResult } from "@/bindings/model.did";
+import type { Finish, Options, PollResult, Progress, Prompt, Receipt, SubmitResult } from "@/bindings/model.did";
 import { fromHex, toHex } from "@/lib/config";
 import { decoded, decodedArguments, finishName } from "@/lib/connection";
 import { canonical, Float, MAX_BYTES, parse, Unreadable, VERSION, type EvidenceJson, type Json } from "@/receipt/document";
@@ -56,24 +56,32 @@ export interface Proven {
 }
 
 const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text);
-const FLOATS = ["temperature", "top_p", "typical_p", "repetition_penalty"];
+const FLOATS = [
+  ...["temperature", "top_p", "typical_p", "repetition_penalty"],
+  ...["max_time", "diversity_penalty", "length_penalty"],
+];
 const NUMBERS = [
   ...["max_new_tokens", "min_new_tokens", "top_k", "no_repeat_ngram_size"],
-  ...["encoder_no_repeat_ngram_size", "logprobs"],
+  ...["encoder_no_repeat_ngram_size", "logprobs", "max_length", "min_length"],
+  ...["num_beams", "num_beam_groups", "num_return_sequences"],
 ];
+const FINISH = IDL.Variant({
+  stop: IDL.Null,
+  length: IDL.Null,
+  context: IDL.Null,
+  cancelled: IDL.Null,
+  failed: IDL.Text,
+});
 const RECEIPT = IDL.Record({
   prompt: IDL.Vec(IDL.Nat32),
   options: optionsType(),
   seed: IDL.Nat64,
   model: IDL.Vec(IDL.Nat8),
   token_ids: IDL.Vec(IDL.Nat32),
-  finish: IDL.Variant({
-    stop: IDL.Null,
-    length: IDL.Null,
-    context: IDL.Null,
-    cancelled: IDL.Null,
-    failed: IDL.Text,
-  }),
+  finish: FINISH,
+  sequences: IDL.Opt(
+    IDL.Vec(IDL.Record({ token_ids: IDL.Vec(IDL.Nat32), finish: FINISH, score: IDL.Opt(IDL.Float32) })),
+  ),
 });
 
 /** What is proven under a root key; NotProven unless all of it holds. */
@@ -106,6 +114,7 @@ export async function verify(kept: Kept, rootKey: Uint8Array): Promise<Proven> {
       told.seed === receipt.seed,
     "the text belongs to another answer",
   );
+  const sequences = answers(told, receipt, echoed);
   expect(
     asked.moduleHash === answered.moduleHash && asked.installed === answered.installed,
     "the canister's code was changed while it answered",
@@ -145,6 +154,7 @@ export async function verify(kept: Kept, rootKey: Uint8Array): Promise<Proven> {
     caller: proven.caller,
     asked_at: proven.askedAt,
     answered_at: proven.answeredAt,
+    ...(sequences === null ? {} : { sequences }),
   };
   expect(
     kept.shows === null || canonical(kept.shows) === canonical(proven.shown),
@@ -288,6 +298,9 @@ function optionsType(): IDL.RecordClass {
     template: IDL.Bool,
     echo: IDL.Bool,
     begun: IDL.Vec(IDL.Nat32),
+    early_stopping: IDL.Text,
+    remove_invalid_values: IDL.Bool,
+    logit_bias: IDL.Vec(IDL.Record({ token_id: IDL.Nat32, bias: IDL.Float64 })),
   };
   for (const name of FLOATS) types[name] = IDL.Float64;
   for (const name of NUMBERS) types[name] = IDL.Nat32;
@@ -305,9 +318,38 @@ function optionsJson(options: Options): Json {
 }
 
 function jsonOf(value: unknown): Json {
+  if (Array.isArray(value) && value.every(isBias)) {
+    return value.map(({ token_id, bias }) => ({ token_id: BigInt(token_id), bias: new Float(bias) }));
+  }
   if (typeof value === "number") return BigInt(value);
   if (ArrayBuffer.isView(value)) return Array.from(value as unknown as number[], BigInt);
   return value as Json;
+}
+
+const isBias = (value: unknown): value is { token_id: number; bias: number } =>
+  typeof value === "object" && value !== null && "bias" in value;
+
+/** All of several answers with their texts, which must be those of the receipt; null where there is one. */
+function answers(told: Progress, receipt: Receipt, echoed: number[]): Json[] | null {
+  const [shown, proven] = [told.sequences[0], receipt.sequences[0]];
+  if (shown === undefined || proven === undefined) {
+    expect(shown === proven, "the texts belong to other answers");
+    return null;
+  }
+  const plainly = (ids: Iterable<number>, finish: Finish, score: [] | [number]) => [[...ids], finish, score];
+  expect(
+    same(
+      shown.map((one) => plainly(one.token_ids, one.finish, one.score)),
+      proven.map((one) => plainly([...echoed, ...one.token_ids], one.finish, one.score)),
+    ),
+    "the texts belong to other answers",
+  );
+  return proven.map((one, index) => ({
+    text: shown[index]?.text[0] ?? null,
+    token_ids: Array.from(one.token_ids, BigInt),
+    finish: finishName(one.finish),
+    score: one.score[0] === undefined ? null : new Float(one.score[0]),
+  }));
 }
 
 // --- The file
