@@ -1,4 +1,4 @@
-"""Ctrl-C while the model writes: the job ends in the canister too."""
+"""What the model writes: several answers; and Ctrl-C, with which the job ends in the canister too."""
 
 from __future__ import annotations
 
@@ -29,6 +29,29 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     monkeypatch.setattr(ModelCanister, "submit", noting)
     return seen
+
+
+def test_several_answers(deployed: Cli, tmp_path: Path) -> None:
+    deployed("upload", "model", str(characters(tmp_path / "chars")))
+    ask = ("generate", "ROMEO:", "--num-beams", "3", "--num-return-sequences", "2")
+    found = deployed.json(*ask, "--max-length", "20")
+    texts = [one["text"] for one in found["sequences"]]
+    assert [len(text) for text in texts] == [20 - len("ROMEO:")] * 2
+    assert found["text"] == texts[0] != texts[1]
+    assert found["stats"]["tokens"] == 28
+    # Beams are not drawn unless a temperature is given.
+    assert deployed(*ask, "--max-length", "20", "--seed", "8") == "\n".join(texts) + "\n"
+    assert "1 of 2, score -" in deployed.err
+    drawn = deployed.json("infer", "1", "2", "-n", "9", "--num-return-sequences", "3", "-t", "1")
+    lines = [one["token_ids"] for one in drawn["sequences"]]
+    again = ("infer", "1", "2", "-n", "9", "--num-return-sequences", "3", "-t", "1")
+    said = deployed(*again, "--seed", str(drawn["seed"]))
+    assert said.splitlines() == [" ".join(map(str, line)) for line in lines]
+    kept = tmp_path / "kept.json"
+    said = deployed(*ask, "-n", "5", "--receipt", str(kept))
+    assert len(said.splitlines()) >= 2
+    deployed("verify", str(kept), "--replay")
+    deployed("verify", str(kept), "--replay", "--local", str(tmp_path / "chars"))
 
 
 def press_ctrl_c(*_: object) -> None:
