@@ -1,4 +1,4 @@
-"""What the model writes: several answers; and Ctrl-C, with which the job ends in the canister too."""
+"""What the model writes: several answers; and Ctrl-C, with which the job ends over there, too."""
 
 from __future__ import annotations
 
