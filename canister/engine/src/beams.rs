@@ -501,7 +501,9 @@ impl Rules {
             }
         }
         let penalty = self.search.diversity_penalty as f32;
-        counts.iter_mut().for_each(|(_, count)| *count *= penalty);
+        for (_, count) in &mut counts {
+            *count *= penalty;
+        }
         counts
     }
 }

@@ -289,7 +289,7 @@ impl Generation {
         }
         match &self.writing {
             Writing::Each(writers) if self.strands.len() < writers.len() => {
-                self.choose_all(buffers)
+                self.choose_all(buffers);
             }
             Writing::Each(_) => self.choose(strand, buffers),
             Writing::Search(_) => {
@@ -391,7 +391,9 @@ impl Generation {
             return;
         }
         let mut uses = vec![0; self.strands.len()];
-        parents.iter().for_each(|&(parent, _)| uses[parent] += 1);
+        for &(parent, _) in &parents {
+            uses[parent] += 1;
+        }
         let mut old: Vec<Option<Strand>> = self.strands.drain(..).map(Some).collect();
         for (parent, _) in &parents {
             uses[*parent] -= 1;

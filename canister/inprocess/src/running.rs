@@ -215,7 +215,9 @@ impl Desk {
                 say(one.score.unwrap_or(f32::NAN).to_bits());
                 say(tokens.len() as u32);
                 say(places.len() as u32);
-                tokens.iter().for_each(|&token| say(token));
+                for &token in tokens {
+                    say(token);
+                }
                 for TokenLogprobs { chosen, top } in places {
                     say(chosen.token);
                     say(chosen.logprob.to_bits());

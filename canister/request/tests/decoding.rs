@@ -137,7 +137,7 @@ fn tokens_and_scores_are_those_of_transformers() {
             }
         }
         if !right {
-            println!("{index}: {case}\n   {:?}", found);
+            println!("{index}: {case}\n   {found:?}");
             wrong.push(index);
         }
     }
@@ -342,132 +342,115 @@ fn who_is_hurried_ends_with_the_next_token() {
     }
 }
 
-#[test]
-fn refuses_what_makes_no_sense() {
+/// What is said to these options, with five tokens and nothing else asked for.
+fn said_to(change: impl Fn(&mut Options)) -> String {
     let model = load("half", Precision::F32);
-    let said = |options: Options| {
-        let (prompt, _) = options.prompt(model.config(), &[1, 2, 3]).unwrap();
-        match options.request(model.config(), prompt, 0, || None) {
-            Err(refusal) => refusal.to_string(),
-            Ok(request) => match Generation::new(&model, request) {
-                Err(error) => error.to_string(),
-                Ok(_) => "nothing".into(),
-            },
-        }
+    let mut options = Options {
+        max_new_tokens: Some(5),
+        ..Options::default()
     };
-    let with = |change: &dyn Fn(&mut Options)| {
-        let mut options = Options {
-            max_new_tokens: Some(5),
-            ..Options::default()
-        };
-        change(&mut options);
-        said(options)
-    };
-    for (change, part) in [
+    change(&mut options);
+    let (prompt, _) = options.prompt(model.config(), &[1, 2, 3]).unwrap();
+    match options.request(model.config(), prompt, 0, || None) {
+        Err(refusal) => refusal.to_string(),
+        Ok(request) => match Generation::new(&model, request) {
+            Err(error) => error.to_string(),
+            Ok(_) => "nothing".into(),
+        },
+    }
+}
+
+type Change = fn(&mut Options);
+
+#[test]
+fn a_search_that_makes_no_sense_is_refused() {
+    let cases: [(Change, &str); 13] = [
+        (|o| o.num_beams = Some(0), "num_beams 0"),
+        (|o| o.num_beams = Some(33), "num_beams 33"),
         (
-            &(|o: &mut Options| o.num_beams = Some(0)) as &dyn Fn(&mut Options),
-            "num_beams 0",
-        ),
-        (&|o| o.num_beams = Some(33), "num_beams 33"),
-        (
-            &|o| (o.num_beams, o.num_beam_groups) = (Some(4), Some(3)),
+            |o| (o.num_beams, o.num_beam_groups) = (Some(4), Some(3)),
             "num_beam_groups 3",
         ),
         (
-            &|o| (o.num_beams, o.num_beam_groups) = (Some(4), Some(2)),
+            |o| (o.num_beams, o.num_beam_groups) = (Some(4), Some(2)),
             "diversity_penalty 0",
         ),
-        (&|o| o.diversity_penalty = Some(1.0), "diversity_penalty 1"),
-        (&|o| o.length_penalty = Some(f64::NAN), "length_penalty NaN"),
+        (|o| o.diversity_penalty = Some(1.0), "diversity_penalty 1"),
+        (|o| o.length_penalty = Some(f64::NAN), "length_penalty NaN"),
         (
-            &|o| o.early_stopping = Some("maybe".into()),
+            |o| o.early_stopping = Some("maybe".into()),
             "early_stopping",
         ),
         (
-            &|o| o.num_return_sequences = Some(0),
+            |o| o.num_return_sequences = Some(0),
             "num_return_sequences 0",
         ),
         (
-            &|o| o.num_return_sequences = Some(33),
+            |o| o.num_return_sequences = Some(33),
             "num_return_sequences 33",
         ),
         (
-            &|o| (o.num_return_sequences, o.temperature) = (Some(2), Some(0.0)),
+            |o| (o.num_return_sequences, o.temperature) = (Some(2), Some(0.0)),
             "temperature 0 always gives the same",
         ),
         (
-            &|o| (o.num_return_sequences, o.num_beams) = (Some(3), Some(2)),
+            |o| (o.num_return_sequences, o.num_beams) = (Some(3), Some(2)),
             "as many as there are beams",
         ),
         (
-            &|o| (o.num_beams, o.logprobs) = (Some(2), Some(1)),
+            |o| (o.num_beams, o.logprobs) = (Some(2), Some(1)),
             "logprobs",
         ),
         (
-            &|o| {
+            |o| {
                 (o.num_beams, o.num_beam_groups) = (Some(4), Some(2));
                 (o.diversity_penalty, o.temperature) = (Some(1.0), Some(1.0));
             },
             "can't be drawn",
         ),
-        (
-            &|o| (o.max_new_tokens, o.max_length) = (None, Some(3)),
-            "max_length 3",
-        ),
-        (&|o| o.min_length = Some(9), "min_new_tokens 6 is more"),
-        (&|o| o.max_time = Some(0.0), "max_time"),
-        (&|o| o.max_time = Some(f64::NAN), "max_time"),
-        (
-            &|o| {
-                o.logit_bias = Some(vec![Bias {
-                    token_id: 3,
-                    bias: 100.5,
-                }])
-            },
-            "a bias of 100.5 for token 3",
-        ),
-        (
-            &|o| {
-                o.logit_bias = Some(vec![Bias {
-                    token_id: 3,
-                    bias: f64::NAN,
-                }])
-            },
-            "a bias of NaN",
-        ),
-        (
-            &|o| {
-                o.logit_bias = Some(vec![Bias {
-                    token_id: 50,
-                    bias: 1.0,
-                }])
-            },
-            "token 50 is not in the model's vocabulary",
-        ),
-        (
-            &|o| {
-                o.logit_bias = Some(vec![
-                    Bias {
-                        token_id: 1,
-                        bias: 1.0
-                    };
-                    1025
-                ])
-            },
-            "1025 tokens",
-        ),
-    ] {
-        let said = with(change);
+    ];
+    for (change, part) in cases {
+        let said = said_to(change);
         assert!(said.contains(part), "{said:?} without {part:?}");
     }
     // What only matters with beams is no mistake without them.
-    assert_eq!(with(&|o| o.early_stopping = Some("true".into())), "nothing");
     assert_eq!(
-        with(&|o| (o.num_beams, o.num_beam_groups) = (Some(1), Some(1))),
+        said_to(|o| o.early_stopping = Some("true".into())),
         "nothing"
     );
     assert_eq!(
+        said_to(|o| (o.num_beams, o.num_beam_groups) = (Some(1), Some(1))),
+        "nothing"
+    );
+}
+
+#[test]
+fn lengths_times_and_biases_that_make_no_sense_are_refused() {
+    let biased = |token_id, bias, count| {
+        said_to(|o| o.logit_bias = Some(vec![Bias { token_id, bias }; count]))
+    };
+    let short = said_to(|o| (o.max_new_tokens, o.max_length) = (None, Some(3)));
+    for (said, part) in [
+        (short, "max_length 3"),
+        (
+            said_to(|o| o.min_length = Some(9)),
+            "min_new_tokens 6 is more",
+        ),
+        (said_to(|o| o.max_time = Some(0.0)), "max_time"),
+        (said_to(|o| o.max_time = Some(f64::NAN)), "max_time"),
+        (biased(3, 100.5, 1), "a bias of 100.5 for token 3"),
+        (biased(3, f64::NAN, 1), "a bias of NaN"),
+        (
+            biased(50, 1.0, 1),
+            "token 50 is not in the model's vocabulary",
+        ),
+        (biased(1, 1.0, 1025), "1025 tokens"),
+    ] {
+        assert!(said.contains(part), "{said:?} without {part:?}");
+    }
+    assert_eq!(biased(3, -100.0, 1), "nothing");
+    assert_eq!(
         Refusal::MaxTime.to_string(),
-        with(&|o| o.max_time = Some(-1.0))
+        said_to(|o| o.max_time = Some(-1.0))
     );
 }
