@@ -263,6 +263,6 @@ def test_stop_strings_need_a_tokenizer(model: ModelCanister) -> None:
 
 
 def test_options_of_another_kind(model: ModelCanister) -> None:
-    for options in ({"num_beams": 2}, {"stop": [1]}, {"stop": 7}, {"logprobs": -1}, {"top_p": "x"}):
+    for options in ({"beams": 2}, {"stop": [1]}, {"stop": 7}, {"logprobs": -1}, {"top_p": "x"}):
         with pytest.raises(UsageError):
             model.complete([1], **options)

@@ -2,34 +2,18 @@
 //! same tokens for greedy decoding, beams and groups of beams, with every option that changes them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "../../engine/tests/common/mod.rs"]
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 
+use common::{golden_folder, golden_model, golden_model_in, ids, run};
 use icgpt_engine::{
-    Batch, Checkpoint, Config, Context, Finish, Generation, Line, Loader, Model, Precision,
-    Request, Sequence, Session, stream,
+    Batch, Context, Finish, Generation, Line, Model, Precision, Request, Sequence, Session, stream,
 };
 use icgpt_request::{Bias, Options, Refusal};
 use serde_json::Value;
-
-fn golden() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
-}
-
-fn load(name: &str, precision: Precision) -> Model {
-    let folder = golden().join(name);
-    let config = Config::from_json(&fs::read(folder.join("config.json")).unwrap()).unwrap();
-    let bytes = fs::read(folder.join("model.safetensors")).unwrap();
-    let checkpoint = Checkpoint::parse(&bytes).unwrap();
-    let mut loader = Loader::with_precision(config, &checkpoint, precision).unwrap();
-    assert!(loader.step(&bytes, &mut || true).unwrap());
-    loader.finish().unwrap()
-}
-
-fn ids(value: &Value) -> Vec<u32> {
-    serde_json::from_value(value.clone()).unwrap()
-}
 
 /// Options by transformers' names. Without `do_sample` it draws nothing.
 fn options(given: &Value) -> Options {
@@ -75,20 +59,6 @@ fn request(model: &Model, prompt: &[u32], options: &Options) -> Request {
     options.request(model.config(), prompt, 7, || None).unwrap()
 }
 
-/// Runs a batch, pausing before every `pause`-th pass (0: never).
-fn run(model: &Model, batch: &mut Batch, pause: usize) {
-    loop {
-        let mut left = pause;
-        let over = batch.run(model, &mut |_| {
-            left = left.saturating_sub(1);
-            pause == 0 || left > 0
-        });
-        if over {
-            return;
-        }
-    }
-}
-
 fn sequences(model: &Model, request: &Request) -> Vec<Sequence> {
     let mut batch = Batch::new(model);
     batch.add(0, Generation::new(model, request.clone()).unwrap());
@@ -102,7 +72,7 @@ fn tokens(sequences: &[Sequence]) -> Vec<Vec<u32>> {
 
 /// The cases with their models and requests.
 fn cases() -> Vec<(Value, String, Request)> {
-    let file = fs::read(golden().join("decoding.json")).unwrap();
+    let file = fs::read(golden_folder().join("decoding.json")).unwrap();
     let file: Value = serde_json::from_slice(&file).unwrap();
     let mut models: BTreeMap<String, Model> = BTreeMap::new();
     let cases = file["cases"].as_array().unwrap().iter();
@@ -110,7 +80,7 @@ fn cases() -> Vec<(Value, String, Request)> {
         let name = case["model"].as_str().unwrap().to_owned();
         let model = models
             .entry(name.clone())
-            .or_insert_with(|| load(&name, Precision::F32));
+            .or_insert_with(|| golden_model(&name));
         let mut request = request(model, &ids(&case["prompt"]), &options(&case["options"]));
         request.stop = ids(&case["ends"]);
         (case.clone(), name, request)
@@ -126,7 +96,7 @@ fn tokens_and_scores_are_those_of_transformers() {
     for (index, (case, name, request)) in all.iter().enumerate() {
         let model = models
             .entry(name.clone())
-            .or_insert_with(|| load(name, Precision::F32));
+            .or_insert_with(|| golden_model(name));
         let found = sequences(model, request);
         let want: Vec<Vec<u32>> = serde_json::from_value(case["want"].clone()).unwrap();
         let mut right = tokens(&found) == want;
@@ -159,7 +129,7 @@ fn together_and_in_pieces_they_are_the_same() {
         of_model.entry(name).or_default().push(request);
     }
     for (name, requests) in of_model {
-        let model = load(name, Precision::Int8);
+        let model = golden_model_in(name, Precision::Int8);
         let alone: Vec<_> = requests.iter().map(|one| sequences(&model, one)).collect();
         for (rows, pause) in [(32, 3), (5, 2)] {
             let mut batch = Batch::new(&model);
@@ -189,7 +159,7 @@ fn they_go_on_from_where_they_stood() {
     for (index, (_, name, request)) in cases().iter().enumerate().step_by(7) {
         let model = models
             .entry(name.clone())
-            .or_insert_with(|| load(name, Precision::F32));
+            .or_insert_with(|| golden_model(name));
         let whole = sequences(model, request);
         let mut standing: Vec<Vec<Line>> = Vec::new();
         for _ in 0..200 {
@@ -226,7 +196,7 @@ fn several(count: u32) -> Options {
 #[test]
 fn several_answers_are_those_of_their_seeds() {
     for name in ["half", "gptj-one-head"] {
-        let model = load(name, Precision::F32);
+        let model = golden_model(name);
         let request = request(&model, &[1, 2, 3], &several(5));
         let found = sequences(&model, &request);
         assert_eq!(found.len(), 5);
@@ -246,7 +216,7 @@ fn several_answers_are_those_of_their_seeds() {
 /// The prompt is run once; behind it a pass has a row of each answer.
 #[test]
 fn the_prompt_is_run_once() {
-    let model = load("two-blocks", Precision::F32);
+    let model = golden_model("two-blocks");
     let prompt: Vec<u32> = (0..40).collect();
     let beams = Options {
         num_beams: Some(4),
@@ -270,7 +240,7 @@ fn the_prompt_is_run_once() {
 /// What slides is computed again for each answer, and goes on.
 #[test]
 fn beams_and_several_answers_slide() {
-    let model = load("half", Precision::F32);
+    let model = golden_model("half");
     for beams in [None, Some(3)] {
         let options = Options {
             num_beams: beams,
@@ -294,7 +264,7 @@ fn beams_and_several_answers_slide() {
 /// tokens each about as often as the other.
 #[test]
 fn beams_can_be_drawn() {
-    let model = load("untied", Precision::F32);
+    let model = golden_model("untied");
     let options = Options {
         num_beams: Some(4),
         temperature: Some(1.5),
@@ -316,7 +286,7 @@ fn beams_can_be_drawn() {
 
 #[test]
 fn who_is_hurried_ends_with_the_next_token() {
-    let model = load("half", Precision::F32);
+    let model = golden_model("half");
     let beams = Options {
         num_beams: Some(3),
         ..several(2)
@@ -344,7 +314,7 @@ fn who_is_hurried_ends_with_the_next_token() {
 
 /// What is said to these options, with five tokens and nothing else asked for.
 fn said_to(change: impl Fn(&mut Options)) -> String {
-    let model = load("half", Precision::F32);
+    let model = golden_model("half");
     let mut options = Options {
         max_new_tokens: Some(5),
         ..Options::default()
