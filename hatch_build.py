@@ -1,4 +1,4 @@
-"""Puts the built canister and engine into the wheel, so that who installs it needs no Rust.
+"""Puts the built canisters and engine into the wheel, so that who installs it needs no Rust.
 
 `canister/build/model.wasm.gz` becomes `icgpt/_canister/model.wasm.gz`; other modules that lie there
 go with it, and the figures that were measured with it. An editable install takes them from the
@@ -14,7 +14,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 BUILT = "canister/build"
 FIGURES = Path("docs/performance.json")  # what `icgpt cost --shape` goes by
-NEEDED = ("model.wasm.gz", "engine.wasm.gz")
+NEEDED = ("model.wasm.gz", "engine.wasm.gz", "frontend.wasm.gz")
 
 
 class CanisterHook(BuildHookInterface):  # type: ignore[type-arg]

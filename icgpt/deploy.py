@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -30,6 +30,7 @@ MAX_WASM_BYTES: Final = 100 << 20
 ONE_MESSAGE_BYTES: Final = 1_900_000
 CHUNK_BYTES: Final = 1 << 20  # the platform's limit of a stored chunk
 LOCAL_CYCLES: Final = 10**16  # costs nothing where it is given, and lasts for 10 P instructions
+MODULE: Final = "model.wasm.gz"
 _MODULE: Final = "Name the built canister with --wasm FILE, such as canister/build/model.wasm.gz."
 # Compiling an instruction is charged as running 6,000 of them, and none is shorter than a byte.
 COMPILE_CYCLES_PER_BYTE: Final = 6_000
@@ -68,12 +69,24 @@ class Deployment:
     files: list[Path]
     """Where the canister's id was written down."""
 
+    def to_json(self, name: str) -> dict[str, Any]:
+        """The deployment of a canister of this name as the command line tells of it."""
+        return {
+            "canister": name,
+            "canister_id": to_text(self.canister_id),
+            "created": self.created,
+            "action": self.action,
+            "module_hash": self.module_hash.hex(),
+            "made_public": self.made_public,
+            "files": [str(path) for path in self.files],
+        }
+
 
 def find_wasm(project: Project, chosen: Path | None = None) -> Path:
     """The module to install: the chosen one, the project's own build, or icgpt's."""
     if chosen is not None:
         return chosen
-    path = project.wasm() or find_built("model.wasm.gz")
+    path = project.built(MODULE) or find_built(MODULE)
     if path is None:
         raise IcgptError(
             "the canister's module is not built yet",
@@ -107,7 +120,7 @@ def deploy(
     say: Callable[[str], None] = lambda text: None,
     agree: Callable[[int], None] = lambda cycles: None,
 ) -> Deployment:
-    """Brings a canister to run this module.
+    """Brings a model's canister to run this module.
 
     Args:
         agent: signs as the canister's controller.
@@ -119,6 +132,33 @@ def deploy(
         canister_id: use this one, and keep its id.
         say: told in words what is being done.
         agree: told what the installation costs at most, before it is begun; raises to prevent it.
+    """
+    done = install(agent, network, project, name, wasm, mode, canister_id, say=say, agree=agree)
+    if network.name == "local" and done.action in ("install", "reinstall"):
+        ModelCanister(agent, done.canister_id).set_public(True)
+        return replace(done, made_public=True)
+    return done
+
+
+def install(
+    agent: Agent,
+    network: Network,
+    project: Project,
+    name: str,
+    wasm: bytes,
+    mode: Mode = "auto",
+    canister_id: bytes | None = None,
+    *,
+    argument: bytes = EMPTY_ARGUMENT,
+    settled: bool = True,
+    what: str = "the code",
+    say: Callable[[str], None] = lambda text: None,
+    agree: Callable[[int], None] = lambda cycles: None,
+) -> Deployment:
+    """Brings any canister to run a module. Takes what `deploy` takes, and more.
+
+    `argument` is what the module is told when it is installed or upgraded, `settled` says that a
+    canister which runs the module already needs no telling, and `what` is installed, in words.
     """
     project.check_name(name)
     known = canister_id or project.lookup(name, network.name)
@@ -136,24 +176,19 @@ def deploy(
     files = project.remember(name, network.name, known)
 
     digest = hashlib.sha256(wasm).digest()
-    installed = agent.module_hash(known)
-    action = _action(mode, installed, digest)
+    action = _action(mode, agent.module_hash(known), digest, settled)
     if action != "none":
         agree(installation_cycles(wasm))
-        say(f"{_DOING[action]} the code, {len(wasm) / 1e6:.1f} MB")
+        say(f"{_DOING[action]} {what}, {len(wasm) / 1e6:.1f} MB")
         if action == "upgrade":
             # A call of the old code that is still open must not be answered by the new code.
             with _stopped(agent, known):
-                _install(agent, known, wasm, digest, action)
+                _install(agent, known, wasm, digest, action, argument)
         else:
-            _install(agent, known, wasm, digest, action)
+            _install(agent, known, wasm, digest, action, argument)
         if agent.module_hash(known) != digest:
             raise IcgptError("the canister runs other code than was installed", "Deploy again.")
-    public = False
-    if network.name == "local" and action in ("install", "reinstall"):
-        ModelCanister(agent, known).set_public(True)
-        public = True
-    return Deployment(known, created, action, digest, public, files)
+    return Deployment(known, created, action, digest, False, files)
 
 
 def deploy_fleet(
@@ -209,9 +244,9 @@ def _plain_length(wasm: bytes) -> int:
         raise UsageError(f"the packed module is damaged: {error}", _MODULE) from error
 
 
-def _action(mode: Mode, installed: bytes | None, digest: bytes) -> str:
+def _action(mode: Mode, installed: bytes | None, digest: bytes, settled: bool) -> str:
     if mode == "auto":
-        if installed == digest:
+        if installed == digest and settled:
             return "none"
         return "upgrade" if installed else "install"
     if mode == "install" and installed:

@@ -137,11 +137,11 @@ class Project:
                 "Names are letters, digits, '_', '-' and '.'; an id is given as --canister-id.",
             )
 
-    def wasm(self) -> Path | None:
-        """The canister that this project has built, if it has."""
+    def built(self, module: str) -> Path | None:
+        """A module such as "model.wasm.gz", if this project has built it."""
         if self.root is None:
             return None
-        path = self.root / "canister" / "build" / "model.wasm.gz"
+        path = self.root / "canister" / "build" / module
         return path if path.is_file() else None
 
     def _places(

@@ -47,13 +47,14 @@ def test_nothing_is_packed_without_the_canister(tmp_path: Path, target: str) -> 
     assert done.returncode != 0
     assert f"{BUILT} is missing" in done.stderr
     assert "./scripts/build-canister" in done.stderr
-    # The engine in process is not left out either.
+    # The engine in process and the page are not left out either.
     module = tmp_path / "checkout" / BUILT
     module.parent.mkdir(parents=True)
-    module.write_bytes(b"code")
-    done = build(tmp_path / "checkout", tmp_path / "out", target)
-    assert done.returncode != 0
-    assert "engine.wasm.gz is missing" in done.stderr
+    for there, missing in (("model", "engine"), ("engine", "frontend")):
+        module.with_name(f"{there}.wasm.gz").write_bytes(b"code")
+        done = build(tmp_path / "checkout", tmp_path / "out", target)
+        assert done.returncode != 0
+        assert f"{missing}.wasm.gz is missing" in done.stderr
 
 
 def test_what_is_packed(tmp_path: Path) -> None:
@@ -62,6 +63,7 @@ def test_what_is_packed(tmp_path: Path) -> None:
     module.parent.mkdir(parents=True)
     module.write_bytes(b"code")
     module.with_name("engine.wasm.gz").write_bytes(b"more")
+    module.with_name("frontend.wasm.gz").write_bytes(b"page")
     for target in ("wheel", "sdist"):
         done = build(checkout, tmp_path / "out", target)
         assert done.returncode == 0, done.stderr
@@ -69,6 +71,7 @@ def test_what_is_packed(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         assert archive.read(CODE) == b"code"
         assert archive.read(CODE.replace("model", "engine")) == b"more"
+        assert archive.read(CODE.replace("model", "frontend")) == b"page"
         assert b"gpt2-124m" in archive.read("icgpt/_canister/performance.json")
     # From the sdist the same wheel can be made, without Rust.
     (sdist,) = (tmp_path / "out").glob("*.tar.gz")

@@ -25,6 +25,7 @@ from icgpt.cli.help import Command
 if TYPE_CHECKING:
     from icgpt import deploy as room
     from icgpt.connect import Network
+    from icgpt.page import Page
 
 
 @click.command(
@@ -52,6 +53,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="reinstall drops the model that is in the canister, and all else; asks first.",
 )
+@click.option("--no-page", is_flag=True, help="Leave the page's canister out.")
+@click.option(
+    "--page-id", metavar="ID", help="Use this canister for the page, and remember it by its name."
+)
 @click.option(
     "--wasm", type=click.Path(path_type=Path), help="The module; the built one if left out."
 )
@@ -64,13 +69,17 @@ def deploy(
     replicas: int | None,
     canister_id: str | None,
     mode: str,
+    no_page: bool,
+    page_id: str | None,
     wasm: Path | None,
     yes: bool,
     network: str | None,
     identity: str | None,
     as_json: bool,
 ) -> None:
-    """Create a canister, or bring its code up to date.
+    """Create a canister and its page, or bring their code up to date.
+
+    The page is a canister of its own, `frontend` beside `model`; its address is said in the end.
 
     On the local network the canister is created, and anyone may use it. On mainnet it must exist
     and hold cycles, and nobody but you may use it until `icgpt access public on`; what the
@@ -80,7 +89,7 @@ def deploy(
     them, and `icgpt generate` asks whichever is free.
     """
     from icgpt import deploy as room
-    from icgpt.principal import to_text
+    from icgpt import page as page_room
     from icgpt.project import find
 
     given = read_principal(canister_id) if canister_id else None
@@ -88,11 +97,20 @@ def deploy(
         raise click.UsageError(
             "--canister-id is one canister's: name the others with --canister NAME-2 and so on."
         )
-    module = room.read_wasm(room.find_wasm(find(), wasm))
+    if no_page and page_id:
+        raise click.UsageError("--no-page leaves the page out, and --page-id names its canister.")
+    given_page = read_principal(page_id) if page_id else None
+    home = find()
+    module = room.read_wasm(room.find_wasm(home, wasm))
+    built = None if no_page else page_room.find_module(home)
+    page_module = room.read_wasm(built) if built else None
     with opened(network, identity) as (agent, target, project):
 
         def agree(cycles: int) -> None:
             before_spending(target, "Installing the code", cycles, yes, as_json)
+
+        def agree_to_page(cycles: int) -> None:
+            before_spending(target, "Installing the page", cycles, yes, as_json)
 
         how = cast("room.Mode", mode)
         count = replicas or len(project.fleet(canister, target.name))
@@ -105,16 +123,21 @@ def deploy(
             fleet = room.deploy_fleet(
                 agent, target, project, canister, count, module, how, say, agree
             )
-            _tell_fleet(as_json, canister, fleet)
-            return
-        done = room.deploy(agent, target, project, canister, module, how, given, say, agree)
-        if replicas == 1:
-            project.remember_fleet(canister, target.name, [canister])
-    if done.action == "none":
-        say("Nothing to do: the canister runs this code already.")
-    if done.made_public:
-        say("Public mode is on: anyone on this network may use it.")
-    answer(as_json, _json(canister, done), to_text(done.canister_id))
+            value, text = _tell_fleet(canister, fleet)
+            first = fleet[canister].canister_id
+        else:
+            done = room.deploy(agent, target, project, canister, module, how, given, say, agree)
+            if replicas == 1:
+                project.remember_fleet(canister, target.name, [canister])
+            value, text = _tell(canister, done)
+            first = done.canister_id
+        value["page"] = None
+        if page_module is not None:
+            page = page_room.deploy_page(
+                agent, target, project, canister, first, page_module, given_page, say, agree_to_page
+            )
+            value["page"] = _tell_page(canister, page)
+    answer(as_json, value, text)
 
 
 def _before_dropping(names: list[str], target: Network, yes: bool, as_json: bool) -> None:
@@ -127,25 +150,35 @@ def _before_dropping(names: list[str], target: Network, yes: bool, as_json: bool
         confirm(f"{what}, on '{target.name}'?", yes, as_json, nothing)
 
 
-def _tell_fleet(as_json: bool, name: str, fleet: dict[str, room.Deployment]) -> None:
+def _tell_fleet(name: str, fleet: dict[str, room.Deployment]) -> tuple[dict[str, Any], str]:
+    """What is answered of a fleet, as JSON and as text."""
     from icgpt.principal import to_text
 
     changed = sum(one.action != "none" for one in fleet.values())
     say(f"{len(fleet)} canisters answer to '{name}'; {changed} of them got other code.")
-    members = [_json(member, done) for member, done in fleet.items()]
+    members = [done.to_json(member) for member, done in fleet.items()]
     text = "\n".join(to_text(one.canister_id) for one in fleet.values())
-    answer(as_json, {**members[0], "replicas": members}, text)
+    return {**members[0], "replicas": members}, text
 
 
-def _json(name: str, done: room.Deployment) -> dict[str, Any]:
+def _tell(name: str, done: room.Deployment) -> tuple[dict[str, Any], str]:
+    """What is answered of one canister, as JSON and as text."""
     from icgpt.principal import to_text
 
-    return {
-        "canister": name,
-        "canister_id": to_text(done.canister_id),
-        "created": done.created,
-        "action": done.action,
-        "module_hash": done.module_hash.hex(),
-        "made_public": done.made_public,
-        "files": [str(path) for path in done.files],
-    }
+    if done.action == "none":
+        say("Nothing to do: the canister runs this code already.")
+    if done.made_public:
+        say("Public mode is on: anyone on this network may use it.")
+    return done.to_json(name), to_text(done.canister_id)
+
+
+def _tell_page(name: str, page: Page | None) -> dict[str, Any] | None:
+    """Says where the page is; what is answered of it as JSON."""
+    from icgpt.page import name_for
+
+    if page is None:
+        create = f"icp canister create {name_for(name)}"
+        say(f"There is no page: make a canister for it, `{create}`, and name it with --page-id ID.")
+        return None
+    say(f"The page: {page.url}")
+    return page.to_json()

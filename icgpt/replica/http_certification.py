@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import unquote
 
 from icgpt import certificate
 from icgpt.candid import unsigned_leb128
@@ -38,6 +39,13 @@ class HttpRequest:
     query: str = ""
     headers: Headers = ()
     body: bytes = b""
+
+    def decoded_path(self) -> str:
+        """Return the path as canisters certify it: a space for `%20`."""
+        try:
+            return unquote(self.path, errors="strict")
+        except UnicodeDecodeError as error:
+            raise VerificationError("the path is no text") from error
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ def _read(header: str, canister: bytes, root_key: bytes) -> _Proof:
 def _verify_body(request: HttpRequest, response: HttpResponse, tree: certificate.Tree) -> None:
     """Check the body alone, by path, or else as the page for unknown paths."""
     leaf = None
-    for path in (request.path, "/index.html"):
+    for path in (request.decoded_path(), "/index.html"):
         try:
             leaf = certificate.find(tree, [b"http_assets", path.encode()])
         except certificate.PrunedError:
@@ -148,7 +156,7 @@ def _verify_response(request: HttpRequest, response: HttpResponse, proof: _Proof
     expression = response.header(_EXPRESSION)
     if expression is None:
         raise VerificationError("the response has no certificate expression")
-    check_path(proof.path, request.path, proof.tree)
+    check_path(proof.path, request.decoded_path(), proof.tree)
     try:
         certification = _certification(parse(expression))
     except CelError as error:

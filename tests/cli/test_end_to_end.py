@@ -9,11 +9,30 @@ import sys
 from pathlib import Path
 
 import pytest
+import requests
 from cli_kit import ALPHABET, WASM, Cli, characters
 from model_kit import GOLDEN
 
 from icgpt import connect
 from icgpt.network import NetworkInfo
+
+
+def test_the_page_is_a_canister_of_its_own(icgpt: Cli) -> None:
+    alone = icgpt.json("deploy", "--wasm", str(WASM), "--no-page")
+    assert alone["page"] is None
+    assert "page" not in icgpt.err
+    page = icgpt.json("deploy", "--wasm", str(WASM))["page"]
+    assert (page["canister"], page["action"], page["created"]) == ("frontend", "install", True)
+    # Another model's page, in a canister that was there.
+    other = icgpt.json("deploy", "-c", "b", "--wasm", str(WASM), "--page-id", page["canister_id"])
+    assert other["page"]["canister"] == "b-frontend"
+    assert other["page"]["action"] == "upgrade"
+    host = page["url"].removeprefix("http://").rstrip("/")
+    address = f"http://127.0.0.1:{host.rpartition(':')[2]}/config.json"
+    config = requests.get(address, headers={"Host": host}, timeout=60).json()
+    assert config["model_canister"] == other["canister_id"]
+    icgpt("deploy", "--no-page", "--page-id", page["canister_id"], code=2)
+    assert "--no-page" in icgpt.err
 
 
 def test_the_whole_way(icgpt: Cli, tmp_path: Path) -> None:
@@ -22,9 +41,16 @@ def test_the_whole_way(icgpt: Cli, tmp_path: Path) -> None:
     assert done["action"] == "install"
     assert done["made_public"]
     ids = json.loads((icgpt.folder / ".dfx/local/canister_ids.json").read_text())
-    assert ids == {"model": {"local": done["canister_id"]}}
+    page = done["page"]
+    assert ids == {
+        "model": {"local": done["canister_id"]},
+        "frontend": {"local": page["canister_id"]},
+    }
     assert icgpt("deploy", "--wasm", str(WASM)) == done["canister_id"] + "\n"
     assert "Nothing to do" in icgpt.err
+    assert f"The page: http://{page['canister_id']}.localhost:" in icgpt.err
+    told = icgpt.json("deploy", "--wasm", str(WASM))["page"]
+    assert (told["action"], told["url"]) == ("none", page["url"])
 
     assert "none; put one in" in icgpt("status")
     source = characters(tmp_path / "chars")

@@ -67,6 +67,8 @@ def test_everything_works_as_on_a_local_network(
     assert (done["action"], done["created"], done["made_public"]) == ("install", False, False)
     assert "USD" in ic.err
     assert (ic.folder / "canister_ids.json").is_file()
+    assert done["page"] is None
+    assert "--page-id" in ic.err
     # Nothing to do costs nothing, and nobody is asked.
     assert ic.json("deploy", "--wasm", str(WASM), *on_ic)["action"] == "none"
     assert "USD" not in ic.err
@@ -101,6 +103,17 @@ def test_a_fleet_is_made_of_canisters_that_were_created(
     ic("deploy", "--canister", "model-2", "--canister-id", other, *on_ic)
     ids = ic("deploy", "--replicas", "2", *on_ic).split()
     assert ids == [to_text(canister), other]
+
+
+def test_the_page_has_a_canister_of_its_own(
+    another: bytes, ic: Cli, pem: Path, canister: bytes
+) -> None:
+    on_ic = ("--network", "ic", "--identity", str(pem), "--wasm", str(WASM))
+    ids = ("--canister-id", to_text(canister), "--page-id", to_text(another))
+    page = ic.json("deploy", *ids, "--yes", *on_ic)["page"]
+    assert page["url"] == f"https://{to_text(another)}.icp0.io/"
+    assert "Installing the page costs up to" in ic.err
+    assert ic.json("deploy", *on_ic)["page"]["action"] == "none"
 
 
 @pytest.mark.parametrize("said", ["n\n", ""])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -65,12 +66,11 @@ class Icp:
 
 
 def write_project(folder: Path, **replaced: str) -> None:
-    """Write our icp.yaml into a folder, with the built canister instead of its build."""
+    """Write our icp.yaml into a folder, with the built canisters instead of their build."""
     text = (ROOT / "icp.yaml").read_text()
-    built = ROOT / "canister" / "build" / "model.wasm.gz"
     changes = {
-        "./scripts/build-canister": "echo built",
-        "cp canister/build/model.wasm.gz": f"cp '{built}'",
+        "./scripts/build-canister": "echo",
+        "cp canister/build": f"cp {shlex.quote(str(ROOT / 'canister' / 'build'))}",
         **replaced,
     }
     for old, new in changes.items():

@@ -58,6 +58,18 @@ def test_the_seeds_calls(icp: Icp) -> None:
     assert "n_embd = 192" in icp.run(*call, "--query", "model_info", "()")
 
 
+def test_the_page_finds_the_model(icp: Icp) -> None:
+    """icp tells the page's canister the model's id; the gateway checks what the page says."""
+    (ids,) = (icp.folder / ".icp").rglob("managed.ids.json")
+    known = json.loads(ids.read_text())
+    status = json.loads(icp.run("network", "status", "managed", "--json"))
+    port = status["api_url"].rstrip("/").rpartition(":")[2]
+    host = {"Host": f"{known['frontend']}.localhost:{port}"}
+    answer = requests.get(f"http://127.0.0.1:{port}/config.json", headers=host, timeout=30)
+    assert answer.json()["model_canister"] == known["model"]
+    assert answer.json()["root_key"] == status["root_key"]
+
+
 def test_status_and_settings(icp: Icp) -> None:
     icp.run("canister", "settings", "update", *ON, "model", "--freezing-threshold", "90d")
     status = json.loads(icp.run("canister", "status", *ON, "model", "--json"))

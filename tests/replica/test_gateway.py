@@ -222,6 +222,14 @@ def test_version_2(site: Site) -> None:
     assert "no certificate expression" in site.get("/page").text
 
 
+def test_paths_are_certified_as_they_read(site: Site) -> None:
+    version_2(site, ["http_expr", "a page", "<$>"])
+    site.put()
+    assert site.get("/a%20page").content == b"hello"
+    assert "another path" in site.get("/a%2520page").text
+    assert "no text" in site.get("/a%ffpage").text
+
+
 def test_version_2_without_certification(site: Site) -> None:
     version_2(site, ["http_expr", "<*>"], expression=SKIPPED)
     site.put(body=b"anything")

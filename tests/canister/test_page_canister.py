@@ -1,0 +1,219 @@
+"""The page's canister: what it serves is the built page, and nothing that was changed on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from aiohttp.test_utils import make_mocked_request
+from model_kit import ROOT, target
+
+from icgpt.agent import Agent
+from icgpt.candid import encode
+from icgpt.deploy import read_wasm
+from icgpt.network import NetworkInfo
+from icgpt.page import Page, deploy_page
+from icgpt.principal import to_text
+from icgpt.project import Project
+from icgpt.replica.gateway import REQUEST, Gateway, GatewayError
+from icgpt.replica.ingress import Request
+
+BUILT = ROOT / "canister" / "build"
+FILES = sorted(path for path in (BUILT / "page").rglob("*") if path.is_file())
+MODEL = bytes(8) + b"\x07\x01"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "dfx.json").write_text("{}")
+    return Project(folder)
+
+
+@pytest.fixture(scope="module")
+def bring(agent: Agent, local: NetworkInfo, project: Project) -> Callable[..., Page]:
+    """Deploys the built page."""
+    wasm = read_wasm(BUILT / "frontend.wasm.gz")
+
+    def run(model_id: bytes = MODEL) -> Page:
+        page = deploy_page(agent, target(local), project, "model", model_id, wasm)
+        assert page is not None
+        return page
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(bring: Callable[..., Page]) -> Page:
+    return bring()
+
+
+@pytest.fixture
+def get(page: Page, local: NetworkInfo) -> Callable[..., requests.Response]:
+    """Asks the local network's gateway, which checks what comes."""
+    host = page.url.removeprefix("http://").rstrip("/")
+
+    def run(path: str, method: str = "GET", **headers: str) -> requests.Response:
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        return requests.request(
+            method,
+            local.url + path,
+            headers={"Host": host, "Accept-Encoding": "identity", **names},
+            timeout=60,
+        )
+
+    return run
+
+
+def url(file: Path) -> str:
+    return "/" + file.relative_to(BUILT / "page").as_posix()
+
+
+def test_every_file_is_served_as_it_was_built(get: Callable[..., requests.Response]) -> None:
+    assert any(url(file) == "/index.html" for file in FILES)
+    for file in FILES:
+        body = file.read_bytes()
+        plain = get(url(file))
+        assert (plain.status_code, plain.content) == (200, body), url(file)
+        assert "Content-Encoding" not in plain.headers
+        packed = get(url(file), Accept_Encoding="gzip")  # which requests unpacks
+        assert packed.content == body
+        assert plain.headers["ETag"] == f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="unpacked by Node")
+def test_brotli_holds_the_same(get: Callable[..., requests.Response]) -> None:
+    unpack = "process.stdout.write(zlib.brotliDecompressSync(fs.readFileSync(0)))"
+    script = f"const fs = require('fs'), zlib = require('zlib'); {unpack}"
+    for file in FILES:
+        answer = get(url(file), Accept_Encoding="gzip, deflate, br")
+        if answer.headers.get("Content-Encoding") == "br":
+            node = ["node", "-e", script]
+            done = subprocess.run(node, input=answer.content, capture_output=True, check=True)
+            assert done.stdout == file.read_bytes(), url(file)
+    assert get("/", Accept_Encoding="br").headers["Content-Encoding"] == "br"
+
+
+def test_what_browsers_are_told(get: Callable[..., requests.Response]) -> None:
+    for file in [*FILES, BUILT / "page" / "config.json"]:
+        headers = get(url(file)).headers
+        policy = headers["Content-Security-Policy"].split("; ")
+        assert {"default-src 'none'", "script-src 'self'", "connect-src 'self'"} <= set(policy)
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["X-Frame-Options"] == "DENY"
+        lasting = url(file).startswith("/assets/")
+        assert ("immutable" in headers["Cache-Control"]) == lasting, url(file)
+    assert get("/").headers["Content-Type"] == "text/html; charset=utf-8"
+    assert get("/").headers["Cache-Control"] == "no-cache"
+
+
+def test_unknown_paths_are_the_page(get: Callable[..., requests.Response]) -> None:
+    index = (BUILT / "page" / "index.html").read_bytes()
+    for path in ("/", "/chat", "/a/b/?x=1", "/a%20b", "/assetsx", "/../etc/passwd"):
+        answer = get(path)
+        assert (answer.status_code, answer.content) == (200, index), path
+    assert get("/assets/of-an-older-page.js").status_code == 404
+
+
+def test_head_range_and_what_is_there_already(get: Callable[..., requests.Response]) -> None:
+    whole = get("/")
+    head = get("/", "HEAD")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Length"] == str(len(whole.content))
+    assert get("/", Range="bytes=0-9").content == whole.content  # a server may send all of it
+    again = get("/", If_None_Match=whole.headers["ETag"])
+    assert (again.status_code, again.content) == (304, b"")
+    assert get("/", If_None_Match='"of an older page"').content == whole.content
+    assert get("/", "HEAD", If_None_Match=whole.headers["ETag"]).status_code == 200
+
+
+def test_the_page_is_told_its_model_and_network(
+    get: Callable[..., requests.Response], bring: Callable[..., Page], local: NetworkInfo
+) -> None:
+    config = get("/config.json").json()
+    assert config == {
+        "model_canister": to_text(MODEL),
+        "network": "local",
+        "root_key": local.root_key.hex(),
+        "host": None,
+        "identity_provider": None,
+    }
+    assert bring().done.action == "none"
+    other = bytes(8) + b"\x08\x01"
+    assert bring(other).done.action == "upgrade"
+    assert get("/config.json").json()["model_canister"] == to_text(other)
+    assert bring().done.action == "upgrade"
+
+
+def test_what_was_said_is_kept_when_nothing_is_said(
+    agent: Agent, page: Page, get: Callable[..., requests.Response]
+) -> None:
+    from icgpt import deploy as room
+
+    wasm = read_wasm(BUILT / "frontend.wasm.gz")
+    digest = hashlib.sha256(wasm).digest()
+    before = get("/config.json").json()
+    room._install(agent, page.done.canister_id, wasm, digest, "upgrade")
+    assert get("/config.json").json() == before
+
+
+class Meddler:
+    """Between a canister and a gateway that checks what comes from it."""
+
+    def __init__(self, agent: Agent, local: NetworkInfo) -> None:
+        self.agent = agent
+        self.gateway = Gateway(local.root_key, self.query, self.query)
+        self.change: Callable[[bytes], bytes] = bytes
+
+    async def query(self, request: Request) -> bytes:
+        arguments = (request.canister_id, request.method, request.arg)
+        return self.change(await asyncio.to_thread(self.agent.query, *arguments))
+
+    def get(self, canister: bytes, path: str = "/") -> Any:
+        return asyncio.run(self.gateway.page(make_mocked_request("GET", path), canister, False))
+
+
+def swapped(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    def run(reply: bytes) -> bytes:
+        assert old in reply
+        assert len(old) == len(new)
+        return reply.replace(old, new)
+
+    return run
+
+
+def test_what_was_changed_on_the_way_is_refused(
+    agent: Agent, local: NetworkInfo, page: Page
+) -> None:
+    between = Meddler(agent, local)
+    canister = page.done.canister_id
+    assert between.get(canister).status == 200
+    for old, new in (
+        (b"<title>", b"<titel>"),
+        (b"script-src 'self'", b"script-src * 'self'"[:17]),
+        (b"no-cache", b"no-store"),
+        (b"tree=:2dn3", b"tree=:2dn4"),
+        (b"version=2", b"version=1"),
+    ):
+        between.change = swapped(old, new)
+        with pytest.raises(GatewayError) as refused:
+            between.get(canister)
+        assert refused.value.status == 503, old
+    # One file in another's place, each of them certified.
+    config = agent.query(canister, "http_request", encode([REQUEST], [asked("/config.json")]))
+    between.change = lambda reply: config
+    assert json.loads(between.get(canister, "/config.json").body)["network"] == "local"
+    with pytest.raises(GatewayError, match="another path"):
+        between.get(canister)
+
+
+def asked(path: str) -> dict[str, Any]:
+    return {"method": "GET", "url": path, "headers": [], "body": b"", "certificate_version": 2}
