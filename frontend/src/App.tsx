@@ -10,6 +10,7 @@ import { useModel } from "@/hooks/useModel";
 import { useOnline } from "@/hooks/useOnline";
 import { useRuns } from "@/hooks/useRuns";
 import { useSession } from "@/hooks/useSession";
+import type { Run } from "@/lib/runs";
 import { defaults, fromFragment, isChat, longest, type Settings } from "@/lib/settings";
 import { OFFLINE } from "@/lib/trouble";
 
@@ -40,6 +41,11 @@ export function App() {
     runs.write(prompt, settings, chat);
     if (chat) setPrompt("");
   }, [runs, prompt, settings, chat]);
+  const use = useCallback((run: Run) => {
+    setPrompt(run.prompt);
+    setChosen(run.settings);
+    document.getElementById("prompt")?.focus();
+  }, []);
   const notice = online ? (session.trouble ?? trouble) : OFFLINE;
 
   return (
@@ -55,8 +61,8 @@ export function App() {
         Skip to the prompt
       </a>
       <Header session={session} onModel={look} />
-      <div className="grid grow content-start gap-x-12 gap-y-8 pb-16 lg:grid-cols-[minmax(0,1fr)_19rem]">
-        <main className="min-w-0">
+      <main className="grid grow content-start gap-x-12 gap-y-8 pb-16 lg:grid-cols-[minmax(0,1fr)_19rem] lg:grid-rows-[auto_1fr]">
+        <div className="min-w-0">
           <Notice trouble={notice} info={info} />
           <Composer
             prompt={prompt}
@@ -68,17 +74,19 @@ export function App() {
             onWrite={write}
             onStop={runs.stop}
           />
-          <Feed runs={runs} session={session} onUse={(run) => {
-            setPrompt(run.prompt);
-            setChosen(run.settings);
-            document.getElementById("prompt")?.focus();
-          }} />
-        </main>
-        <aside className="grid content-start gap-6 lg:pt-1" aria-label="Settings and model">
-          <SettingsPanel settings={settings} usual={usual} longest={longest(info)} onChange={(fields) => setChosen((before) => ({ ...before, ...fields }))} onReset={() => setChosen({})} />
+        </div>
+        <aside className="grid content-start gap-3 lg:col-start-2 lg:row-span-2 lg:row-start-1 lg:gap-6" aria-label="Settings and model">
+          <SettingsPanel
+            settings={settings}
+            usual={usual}
+            longest={longest(info)}
+            onChange={(fields) => setChosen((before) => ({ ...before, ...fields }))}
+            onReset={() => setChosen({})}
+          />
           <ModelCard info={info} connection={connection} />
         </aside>
-      </div>
+        <Feed runs={runs} session={session} onUse={use} />
+      </main>
     </div>
   );
 }

@@ -15,7 +15,7 @@ interface Props {
 export function Feed({ runs, session, onUse }: Props) {
   const newest = [...runs.runs].reverse();
   return (
-    <section aria-label="What was written" className="mt-10">
+    <section aria-label="What was written" className="min-w-0 lg:pt-2">
       {newest.length === 0 ? (
         <p className="py-10 text-center font-serif text-lg text-quiet">What the model writes stands here.</p>
       ) : (

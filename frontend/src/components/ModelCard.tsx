@@ -2,8 +2,8 @@
 import { Copy } from "lucide-react";
 import { useEffect, useState, type ReactNode } from "react";
 import type { ModelInfo } from "@/bindings/model.did";
+import { Panel } from "@/components/Panel";
 import { Button } from "@/components/ui/button";
-import { Card, CardTitle } from "@/components/ui/card";
 import { useToast } from "@/components/ui/toast";
 import { Tooltip } from "@/components/ui/tooltip";
 import { toHex } from "@/lib/config";
@@ -16,9 +16,8 @@ export function ModelCard({ info, connection }: { info: ModelInfo | null; connec
   const shape = info?.architecture[0];
   const layout = info?.layout_sha256[0];
   return (
-    <Card className="px-5 py-4" aria-labelledby="model">
-      <CardTitle id="model" className="min-h-7">Model</CardTitle>
-      <dl className="mt-1 grid gap-x-4 gap-y-1.5 [&>div]:flex [&>div]:items-baseline [&>div]:justify-between [&>div]:gap-4">
+    <Panel title="Model" {...(shape && { brief: `${large(Number(shape.parameters))} parameters` })}>
+      <dl className="grid gap-x-4 gap-y-1.5 [&>div]:flex [&>div]:items-baseline [&>div]:justify-between [&>div]:gap-4">
         {info && shape && (
           <>
             <Row name="Kind">{`${shape.family.toUpperCase()}, ${isChat(info) ? "answers" : "continues"}`}</Row>
@@ -32,7 +31,7 @@ export function ModelCard({ info, connection }: { info: ModelInfo | null; connec
         {connection && <Hash name="Canister" value={connection.config.canister} />}
         {info && <Row name="Version">{info.module_version}</Row>}
       </dl>
-    </Card>
+    </Panel>
   );
 }
 
@@ -54,8 +53,9 @@ function Hash({ name, value }: { name: string; value: string }) {
   return (
     <Row name={name}>
       <Tooltip text={value}>
-        <Button variant="ghost" size="small" className="-my-1 -mr-2 h-7 gap-1.5 px-2 font-mono text-ink" aria-label={`Copy ${name}: ${value}`} onClick={copy}>
+        <Button variant="ghost" size="small" className="-my-1 -mr-2 h-7 gap-1.5 px-2 font-mono text-ink" onClick={copy}>
           {brief(value, 5)}
+          <span className="sr-only">, copy it</span>
           <Copy aria-hidden className="size-3.5! text-quiet" />
         </Button>
       </Tooltip>

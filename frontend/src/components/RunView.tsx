@@ -85,8 +85,8 @@ function Figures({ run }: { run: Run }) {
     <>
       {parts.map((part, index) => (
         <span key={index} className="inline-block">
-          {index > 0 && <span className="mx-1.5 text-edge" aria-hidden>·</span>}
           {part}
+          {index < parts.length - 1 && <span className="mx-1.5 text-edge" aria-hidden>·</span>}
         </span>
       ))}
     </>

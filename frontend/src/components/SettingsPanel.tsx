@@ -1,8 +1,8 @@
 /* What can be chosen of the next run. */
 import { RotateCcw } from "lucide-react";
 import { useId, type ReactNode } from "react";
+import { Panel } from "@/components/Panel";
 import { Button } from "@/components/ui/button";
-import { Card, CardTitle } from "@/components/ui/card";
 import { Disclosure } from "@/components/ui/disclosure";
 import { Input, Textarea } from "@/components/ui/input";
 import { Slider } from "@/components/ui/slider";
@@ -20,16 +20,8 @@ interface Props {
 export function SettingsPanel({ settings, usual, longest, onChange, onReset }: Props) {
   const changed = JSON.stringify(settings) !== JSON.stringify(usual);
   return (
-    <Card className="px-5 py-4" aria-labelledby="settings">
-      <div className="flex min-h-9 items-center justify-between">
-        <CardTitle id="settings">Settings</CardTitle>
-        {changed && (
-          <Button variant="ghost" size="small" className="-mr-2" onClick={onReset}>
-            <RotateCcw aria-hidden /> Reset
-          </Button>
-        )}
-      </div>
-      <div className="mt-2 grid gap-3">
+    <Panel title="Settings" brief={`${settings.length} tokens, ${settings.temperature.toFixed(2)}`}>
+      <div className="grid gap-3">
         <Slider
           label="Length"
           said={settings.length === 1 ? "1 token" : `${settings.length} tokens`}
@@ -102,7 +94,12 @@ export function SettingsPanel({ settings, usual, longest, onChange, onReset }: P
           </Field>
         </div>
       </Disclosure>
-    </Card>
+      {changed && (
+        <Button variant="ghost" size="small" className="mt-1 -ml-2.5" onClick={onReset}>
+          <RotateCcw aria-hidden /> The model&rsquo;s own settings
+        </Button>
+      )}
+    </Panel>
   );
 }
 

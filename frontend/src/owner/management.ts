@@ -36,7 +36,7 @@ function management({ agent, canister }: Connection): Management {
   return Actor.createActor<Management>(
     ({ IDL: types }) =>
       types.Service({
-        canister_status: types.Func([SUBJECT], [STATUS], []),
+        canister_status: types.Func([SUBJECT], [STATUS], ["query"]),
         fetch_canister_logs: types.Func([SUBJECT], [LOGS], ["query"]),
       }),
     { agent, canisterId: Principal.managementCanister(), callTransform: about, queryTransform: about },
