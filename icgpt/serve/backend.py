@@ -47,6 +47,10 @@ class Piece:
     """One for each new token, if they were asked for."""
     finish: str | None = None
     """"stop", "length", "context" or "cancelled" with the last piece; None before."""
+    index: int = 0
+    """Which of the request's answers; more than one only where several were asked for."""
+    score: float | None = None
+    """What a search thinks of the answer, with its last piece."""
 
 
 class Answer(Protocol):

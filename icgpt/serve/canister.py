@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from icgpt.client import AsyncModelCanister, AsyncStream
@@ -35,9 +35,11 @@ class CanisterAnswer:
         self.prompt_tokens = first.prompt_tokens
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
-        yield _piece(self._first)
-        async for piece in self._rest:
-            yield _piece(piece)
+        for piece in _pieces(self._first):
+            yield piece
+        async for more in self._rest:
+            for piece in _pieces(more):
+                yield piece
 
 
 class CanisterBackend:
@@ -130,8 +132,13 @@ async def _leave(submitting: asyncio.Task[Stream]) -> None:
             await stream.cancel()
 
 
-def _piece(piece: Completion) -> Piece:
-    return Piece(piece.text or "", piece.token_ids, piece.logprobs or [], piece.finish)
+def _pieces(found: Completion) -> Iterator[Piece]:
+    """What is new; with the end of several answers all but the first of them, and that then."""
+    several = found.sequences or []
+    for index, one in enumerate(several[1:], 1):
+        yield Piece(one.text or "", one.token_ids, one.logprobs or [], one.finish, index, one.score)
+    score = several[0].score if several else None
+    yield Piece(found.text or "", found.token_ids, found.logprobs or [], found.finish, 0, score)
 
 
 def _facts(info: ModelInfo, name: str) -> ModelFacts:

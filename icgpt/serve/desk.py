@@ -16,7 +16,7 @@ import contextlib
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
@@ -42,13 +42,21 @@ class Done:
     finish: str | None = None
     seed: int | None = None
     prompt_tokens: int = 0
+    others: list[Done] = field(default_factory=list)
+    """The request's other answers, where several were asked for; a search's best comes first."""
+    score: float | None = None
 
     def add(self, piece: Piece) -> None:
         """Takes a piece in."""
+        if piece.index:
+            while len(self.others) < piece.index:
+                self.others.append(Done(seed=self.seed, prompt_tokens=self.prompt_tokens))
+            self.others[piece.index - 1].add(replace(piece, index=0))
+            return
         self.text += piece.text
         self.token_ids += piece.token_ids
         self.logprobs += piece.logprobs
-        self.finish = piece.finish
+        self.finish, self.score = piece.finish, piece.score
 
 
 class Desk:

@@ -38,6 +38,9 @@ class News:
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     finish: str | None = None
     failure: str | None = None
+    index: int = 0
+    """Which of the request's answers."""
+    score: float | None = None
 
 
 class Job:
@@ -47,23 +50,36 @@ class Job:
         self.token_ids = token_ids
         self.seed: int | None = None
         self.prompt_tokens = 0
+        self.sequences = 1
+        """How many answers there will be."""
         self.lives = 0
-        """Engines that ended under it."""
+        """Engines that ended under it since its last token."""
         self._options = options
-        self._written: list[int] = list(options.get("begun") or ())
+        self._written: dict[int, list[int]] = {}
+        self._known: dict[int, int] = {}
         self._news: asyncio.Queue[News | None] = asyncio.Queue()
         self._instance: Instance | None = None
         self._number = 0
 
     def options(self) -> dict[str, Any]:
-        """Its options, with what has been written and drawn so far."""
-        known = {} if self.seed is None else {"seed": self.seed}
-        return {**self._options, **known, **({"begun": self._written} if self._written else {})}
+        """Its options, with what has been written and drawn so far.
 
-    def taken(self, instance: Instance, number: int, seed: int, prompt_tokens: int) -> None:
+        Of several answers none can be gone on with: they are written anew, to be the same.
+        """
+        options = dict(self._options)
+        if self.seed is not None:
+            options["seed"] = self.seed
+        if self.sequences > 1:
+            self._known = {index: len(ids) for index, ids in self._written.items()}
+        elif self._written:
+            options["begun"] = self._written[0]
+        return options
+
+    def taken(self, instance: Instance, number: int, answer: Message) -> None:
         """An engine works on it."""
         self._instance, self._number = instance, number
-        self.seed, self.prompt_tokens = seed, prompt_tokens
+        self.seed, self.prompt_tokens = answer["seed"], answer["prompt"]
+        self.sequences = answer["sequences"]
 
     def put(self, news: News | None) -> None:
         """Takes what an engine tells; None when it has ended."""
@@ -71,25 +87,22 @@ class Job:
             self.lives += 1
             self._instance = None
         else:
-            self._written += news.token_ids
-            if news.finish is not None:
-                self._instance = None
+            news = self._unknown(news)
+            self._written.setdefault(news.index, []).extend(news.token_ids)
+            self.lives = 0
         self._news.put_nowait(news)
 
+    def _unknown(self, news: News) -> News:
+        """What is new of the news, where an answer is written again."""
+        known = self._known.get(news.index, 0)
+        if not known:
+            return news
+        self._known[news.index] = max(0, known - len(news.token_ids))
+        return replace(news, token_ids=news.token_ids[known:], logprobs=news.logprobs[known:])
+
     async def next(self) -> News | None:
-        """What is new, all that has come together in one."""
-        news = await self._news.get()
-        while news is not None and not self._news.empty():
-            more = self._news.get_nowait()
-            if more is None:
-                self._news.put_nowait(None)
-                break
-            news = replace(
-                more,
-                token_ids=news.token_ids + more.token_ids,
-                logprobs=news.logprobs + more.logprobs,
-            )
-        return news
+        """What is new of one answer."""
+        return await self._news.get()
 
     def leave(self) -> None:
         """Nobody waits for it any more."""
@@ -169,7 +182,7 @@ class Instance:
             raise
         if taken is None:
             return False
-        job.taken(self, number, taken["seed"], taken["prompt"])
+        job.taken(self, number, taken)
         return True
 
     def cancel(self, number: int) -> None:
@@ -257,7 +270,7 @@ class Instance:
         if asked is not None and not asked.done():
             asked.set_result(message)
         elif (job := self.jobs.get(number)) is not None and "token_ids" in message:
-            if message.get("finish") is not None:
+            if message.get("last"):
                 del self.jobs[number]
                 self._room()
             job.put(_news(message))
@@ -279,7 +292,14 @@ def _news(message: Message) -> News:
         TokenLogprobs(Logprob(*chosen), [Logprob(*one) for one in top])
         for chosen, *top in message.get("logprobs", ())
     ]
-    return News(message["token_ids"], places, message.get("finish"), message.get("failure"))
+    return News(
+        message["token_ids"],
+        places,
+        message.get("finish"),
+        message.get("failure"),
+        message.get("index", 0),
+        message.get("score"),
+    )
 
 
 def _error(told: list[Any]) -> IcgptError:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PRECISION: Final = "int8"
-_LIVES: Final = 3  # engines that may end under one answer before it is given up
+_LIVES: Final = 3  # engines that may end under one answer, and none gets on, until it is given up
 _GIVEN_UP: Final = "the engine ended again and again under this request"
 _PATIENCE: Final = 60.0  # seconds that a request waits for an engine to be there
 _PAUSE: Final = 0.5  # seconds between two tries to start an engine that does not stay
@@ -38,19 +38,21 @@ class LocalAnswer:
     def __init__(self, backend: LocalBackend, job: Job, stop: Sequence[str]) -> None:
         self._backend = backend
         self._job = job
-        self._visible = Visible(backend.decode_now, stop)
+        self._stop = stop
         self.seed: int | None = job.seed
         self.prompt_tokens = job.prompt_tokens
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
-        finish = None
-        while finish is None:
+        visible: dict[int, Visible] = {}
+        left = self._job.sequences
+        while left:
             news = await self._backend.next_news(self._job)
-            finish = news.finish
-            if finish == "failed":
+            if news.finish == "failed":
                 raise IcgptError(news.failure or "the model could not go on")
-            text = self._visible.add(news.token_ids, finish is not None)
-            yield Piece(text, news.token_ids, news.logprobs, finish)
+            left -= news.finish is not None
+            shown = visible.setdefault(news.index, Visible(self._backend.decode_now, self._stop))
+            text = shown.add(news.token_ids, news.finish is not None)
+            yield Piece(text, news.token_ids, news.logprobs, news.finish, news.index, news.score)
 
 
 class LocalBackend:

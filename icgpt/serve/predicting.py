@@ -154,4 +154,4 @@ async def _texts(desk: Desk, asked: Input) -> list[str]:
     options = asked.options(len(ids))
     times = 1 if asked.searches else count
     done = await asyncio.gather(*(desk.complete(ids, options) for _ in range(times)))
-    return [asked.prompt + one.text for one in done]
+    return [asked.prompt + one.text for each in done for one in (each, *each.others)]

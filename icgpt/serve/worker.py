@@ -50,6 +50,8 @@ class Worker:
     out: BinaryIO
     askers: dict[int, int] = field(default_factory=dict)
     """The asker's number, by the engine's."""
+    left: dict[int, int] = field(default_factory=dict)
+    """How many answers are still to be finished, by the engine's number."""
 
     def tell(self, message: Message) -> None:
         """Sends a line."""
@@ -63,12 +65,13 @@ class Worker:
             match message["do"]:
                 case "submit":
                     taken = self.engine.submit(message["token_ids"], **message["options"])
-                    self.askers[taken.id] = number
-                    self.tell({"id": number, "seed": taken.seed, "prompt": taken.prompt_tokens})
+                    self.askers[taken.id], self.left[taken.id] = number, taken.sequences
+                    told = {"seed": taken.seed, "prompt": taken.prompt_tokens}
+                    self.tell({"id": number, **told, "sequences": taken.sequences})
                 case "cancel":
                     for ours in [one for one, asker in self.askers.items() if asker == number]:
                         self.engine.cancel(ours)
-                        del self.askers[ours]
+                        del self.askers[ours], self.left[ours]
                 case "score":
                     scores = self.engine.score(message["token_ids"], message["continuation"])
                     self.tell({"id": number, "scores": scores})
@@ -81,13 +84,18 @@ class Worker:
         """Lets all answers get on, and tells what is new."""
         for event in self.engine.step():
             asker = self.askers[event.id]
-            if event.finish is not None:
-                del self.askers[event.id]
             news: Message = {"id": asker, "token_ids": event.token_ids}
+            if event.index:
+                news["index"] = event.index
             if event.logprobs:
                 news["logprobs"] = logprobs_to_json(event)
             if event.finish is not None:
                 news |= {"finish": event.finish, "failure": event.failure}
+                news["score"] = event.score
+                self.left[event.id] -= 1
+                if not self.left[event.id]:
+                    news["last"] = True
+                    del self.askers[event.id], self.left[event.id]
             self.tell(news)
 
     def run(self, lines: queue.SimpleQueue[bytes]) -> None:

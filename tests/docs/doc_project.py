@@ -41,6 +41,8 @@ class DocProject:
         config = tiny_config(vocab_size=50260, n_positions=128)
         write_model(self.folder / "gpt2", config, tiny_tensors(config))
         instruct_tokenizer().save(str(self.folder / "gpt2" / "tokenizer.json"))
+        self.stands_for: dict[str, str] = {}
+        """What is written in another way on the page than it is here: addresses."""
         self.exports = scratch / "exports"
         self.exports.write_text("")
         self.environment = os.environ | {
@@ -83,13 +85,19 @@ class DocProject:
     def bash(self, code: str) -> subprocess.CompletedProcess[str]:
         """Runs lines of bash, each of which must succeed."""
         kept = shlex.quote(str(self.exports))
+        code = self._here(code)
         script = f"set -euo pipefail\nsource {kept}\n{code}\nexport -p >{kept}\n"
         return self._run(["bash", "-c", script])
 
     def python(self, code: str) -> subprocess.CompletedProcess[str]:
         """Runs a program."""
-        (self.scratch / "example.py").write_text(code)
+        (self.scratch / "example.py").write_text(self._here(code))
         return self._run([str(BIN / "python"), str(self.scratch / "example.py")])
+
+    def _here(self, code: str) -> str:
+        for written, here in self.stands_for.items():
+            code = code.replace(written, here)
+        return code
 
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -193,6 +201,27 @@ with connect.connect(network, identity.load("me.pem")) as agent:
     project.export(PYTHONPATH=os.pathsep.join(paths), CANISTER_ID=canister)
 
 
+def _service(project: DocProject) -> None:
+    """The built-in model over HTTP, on another port than the usual one."""
+    pytest.importorskip("fastapi", reason="FastAPI is missing: pip install 'icgpt[serve]'")
+    served = subprocess.Popen(
+        [str(BIN / "python"), "-m", "icgpt", "serve", "--port", "0"],
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+    def end() -> None:
+        served.terminate()
+        served.wait(SECONDS)
+
+    project.opened.callback(end)
+    assert served.stdout is not None
+    project.stands_for["http://127.0.0.1:8080"] = served.stdout.readline().strip()
+
+
 def _icp(project: DocProject) -> None:
     """The icp command line, whose project this folder is too."""
     program = find_icp()
@@ -212,5 +241,6 @@ NEEDS: dict[str, Callable[[DocProject], None]] = {
     "hub": _hub,
     "story": _story,
     "mainnet": _mainnet,
+    "service": _service,
     "icp": _icp,
 }

@@ -82,6 +82,29 @@ def test_many_at_once_on_engines_that_are_killed() -> None:
     asyncio.run(run())
 
 
+def test_several_answers_survive_a_killed_engine() -> None:
+    options = {"max_new_tokens": 200, "num_return_sequences": 3, "seed": 4}
+    beams = {"max_new_tokens": 20, "num_beams": 3, "num_return_sequences": 2, "temperature": 0.0}
+
+    async def run() -> None:
+        async with a_desk() as desk:
+            backend = desk.backend
+            assert isinstance(backend, LocalBackend)
+            wanted = await desk.complete("ROMEO:", options)
+            assert len({one.text for one in (wanted, *wanted.others)}) == 3
+            again = asyncio.create_task(desk.complete("ROMEO:", options))
+            await asyncio.sleep(0.05)
+            os.kill(backend.workers()[0], signal.SIGKILL)
+            assert await again == wanted
+            found = await desk.complete("ROMEO:", beams)
+            (other,) = found.others
+            assert found.score is not None
+            assert other.score is not None
+            assert found.score >= other.score
+
+    asyncio.run(run())
+
+
 def test_leaving_frees_the_place() -> None:
     async def run() -> None:
         async with a_desk(at_once=1, queue=0) as desk:

@@ -131,6 +131,16 @@ def test_the_best_of_several(client: Any) -> None:
     assert best.usage.completion_tokens == 36
 
 
+def test_tokens_that_are_not_wanted(client: Any) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "prompt": "ROMEO:", "max_tokens": 9, "seed": 5}
+    (usual,) = client.completions.create(**asked, temperature=0, logprobs=0).choices
+    first = usual.logprobs.tokens[0]
+    ids = client.post("/../tokenize", body={"text": first}, cast_to=object)["token_ids"]
+    bias = {str(ids[0]): -100}
+    (other,) = client.completions.create(**asked, temperature=0, logit_bias=bias).choices
+    assert not other.text.startswith(first)
+
+
 def test_a_plain_model_converses_as_in_a_play(client: Any, engine: Engine) -> None:
     messages = [
         {"role": "system", "content": "Be kind."},
