@@ -76,7 +76,9 @@ class Device:
         if self.kind == "cuda":
             what = str(torch.cuda.get_device_name())
         else:
-            what = f"{torch.get_num_threads()} CPU threads" if self.kind == "cpu" else "Apple's GPU"
+            count = torch.get_num_threads()
+            cpu = f"{count} CPU thread{'s' if count > 1 else ''}"
+            what = cpu if self.kind == "cpu" else "Apple's GPU"
         return what if self.world == 1 else f"{self.world} processes, each on {what}"
 
     def _exact(self) -> torch.dtype:

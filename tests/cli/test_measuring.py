@@ -217,10 +217,12 @@ def test_following_the_log(icgpt: Cli, talker: tuple[Agent, bytes]) -> None:
 
 def test_models(ready: Cli) -> None:
     done = ready.json("models")
-    (inside,) = done["built_in"]
-    assert inside["name"] == "shakespeare-char"
-    assert inside["license"] == "mit"
-    assert "Shakespeare" in inside["about"]
+    small, smaller = done["built_in"]
+    assert (small["name"], smaller["name"]) == ("shakespeare-bpe", "shakespeare-char")
+    for one in (small, smaller):
+        assert one["license"] == "mit"
+        assert "Shakespeare" in one["about"]
+        assert one["bytes"] < 1.1 * one["parameters"] * (1 if one is small else 2)
     (running,) = done["canisters"]
     assert running["canister"] == "model"
     assert running["model"]["architecture"]["vocab_size"] == len(ALPHABET)
