@@ -81,9 +81,9 @@ def upload(
     SOURCE is a folder with model.safetensors, config.json and, unless the model is used by token
     ids alone, tokenizer.json; a .safetensors file; a .pth or .pt file with a state dict, nanoGPT's
     too; a model's id on the Hugging Face hub (owner/name); or the name of a built-in model
-    (shakespeare-char, shakespeare-bpe). It is checked before anything is sent. An upload that broke off is gone on
-    with when it is run again. All canisters of a fleet get it at the same time; one of them alone
-    is named by its id. On mainnet, what it costs is said first, and asked.
+    (shakespeare-char, shakespeare-bpe). It is checked before anything is sent. An upload that broke
+    off is gone on with when it is run again. All canisters of a fleet get it at the same time; one
+    of them alone is named by its id. On mainnet, what it costs is said first, and asked.
     """
     from icgpt.cli import progress
     from icgpt.fleet_upload import upload_fleet
