@@ -85,10 +85,11 @@ impl Beams {
         beams
     }
 
-    /// A search that goes on from where another one stood; without any lines it begins.
+    /// A search that goes on from where another one stood; without any tokens it begins.
     pub fn resume(request: &Request, longest: usize, standing: &[Vec<Line>]) -> Beams {
         let mut beams = Beams::empty(request, longest);
-        if standing.len() != beams.groups.len() || standing.iter().all(Vec::is_empty) {
+        let begins = standing.iter().flatten().all(|line| line.tokens.is_empty());
+        if begins || standing.len() != beams.groups.len() {
             return Beams::new(request, longest);
         }
         let mut strand = 0;

@@ -183,6 +183,36 @@ fn they_go_on_from_where_they_stood() {
     }
 }
 
+/// A search may be interrupted before its first token, while the prompt is being run.
+#[test]
+fn they_go_on_from_the_middle_of_the_prompt() {
+    let model = golden_model("two-blocks");
+    let prompt: Vec<u32> = (0..40).collect();
+    let groups = Options {
+        num_beams: Some(4),
+        num_beam_groups: Some(2),
+        diversity_penalty: Some(1.0),
+        ..several(4)
+    };
+    for options in [several(3), groups] {
+        let request = request(&model, &prompt, &options);
+        let mut batch = Batch::new(&model);
+        batch.add(0, Generation::new(&model, request.clone()).unwrap());
+        let mut passes = 0;
+        batch.run(&model, &mut |_| {
+            passes += 1;
+            passes < 2
+        });
+        let standing = batch.remove(0).unwrap().standing();
+        let session = Session::new(&model);
+        let generation = Generation::restore(&model, request.clone(), session, &standing);
+        batch.add(0, generation.unwrap());
+        run(&model, &mut batch, 0);
+        let whole = sequences(&model, &request);
+        assert_eq!(batch.get(0).unwrap().sequences(), whole);
+    }
+}
+
 fn several(count: u32) -> Options {
     Options {
         num_return_sequences: Some(count),
