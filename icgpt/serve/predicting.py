@@ -88,6 +88,7 @@ class Input(BaseModel):
             "repetition_penalty": self.repetition_penalty,
             "encoder_no_repeat_ngram_size": self.encoder_no_repeat_ngram_size or None,
             "max_time": self.max_time,
+            "num_return_sequences": self.num_return_sequences,
             "remove_invalid_values": self.remove_invalid_values or None,
         }
         if self.do_sample:
@@ -101,7 +102,6 @@ class Input(BaseModel):
                 "diversity_penalty": self.diversity_penalty,
                 "length_penalty": self.length_penalty,
                 "early_stopping": self.early_stopping,
-                "num_return_sequences": self.num_return_sequences,
             }
         return options
 
@@ -151,7 +151,5 @@ async def _texts(desk: Desk, asked: Input) -> list[str]:
             "Ask for as many with num_beams, or for any number with do_sample.",
         )
     ids = await desk.token_ids(asked.prompt)
-    options = asked.options(len(ids))
-    times = 1 if asked.searches else count
-    done = await asyncio.gather(*(desk.complete(ids, options) for _ in range(times)))
-    return [asked.prompt + one.text for each in done for one in (each, *each.others)]
+    done = await desk.complete(ids, asked.options(len(ids)))
+    return [asked.prompt + one.text for one in (done, *done.others)]

@@ -16,8 +16,10 @@ import requests
 from serve_kit import Served, served
 
 from icgpt.checkpoint import open_checkpoint
+from icgpt.engine import Engine
 from icgpt.serve.local import LocalBackend
 from icgpt.serve.settings import Settings
+from icgpt.texts import load_tokenizer
 
 SECONDS = 60
 
@@ -163,6 +165,30 @@ def test_greedy_unless_sampling_is_asked_for(service: Served) -> None:
     warm = {**plain, "temperature": 3.0, "top_k": 1}
     answer = posted(service, "models/m/predict", [plain, warm]).json()
     assert answer["data"][0] == answer["data"][1]
+
+
+def test_beams_are_those_of_the_engine(service: Served) -> None:
+    """Groups of beams and several texts of one search, the best first."""
+    search = {
+        "num_beams": 4,
+        "num_beam_groups": 2,
+        "diversity_penalty": 0.5,
+        "length_penalty": 2.0,
+        "num_return_sequences": 3,
+    }
+    asked = {"prompt": "ROMEO:", "max_length": 20, "early_stopping": True, **search}
+    found = posted(service, "models/m/predict", [asked]).json()["data"]
+    checkpoint = open_checkpoint("shakespeare-char")
+    tokenizer = load_tokenizer(checkpoint)
+    texts = [""] * 3
+    with Engine.load(checkpoint, "int8") as engine:
+        options = {**search, "early_stopping": True, "max_new_tokens": 14, "temperature": 0}
+        engine.submit(tokenizer.encode("ROMEO:").ids, **options)
+        while engine.running:
+            for event in engine.step():
+                texts[event.index] += tokenizer.decode(event.token_ids)
+    assert found == [f"ROMEO:{text}" for text in texts]
+    assert len(set(found)) == 3
 
 
 def test_prompts_that_are_too_long_are_cut(service: Served) -> None:
