@@ -1,4 +1,4 @@
-"""The page's canister: what it serves is the built page, and nothing that was changed on the way."""
+"""The page's canister serves the built page, and nothing that was changed on the way."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from icgpt.replica.gateway import REQUEST, Gateway, GatewayError
 from icgpt.replica.ingress import Request
 
 BUILT = ROOT / "canister" / "build"
-FILES = sorted(path for path in (BUILT / "page").rglob("*") if path.is_file())
+# Hidden files, such as the stamp of the set-up, are no part of the page.
+FILES = sorted(path for path in (BUILT / "page").rglob("[!.]*") if path.is_file())
 MODEL = bytes(8) + b"\x07\x01"
 
 
