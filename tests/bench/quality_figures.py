@@ -1,6 +1,6 @@
 """What rounding the weights changes in what a model says: int8 and int16 against f32.
 
-    ./scripts/bench quality                   the model in the box, on a scene of Hamlet
+    ./scripts/bench quality                   the smaller model in the box, on a scene of Hamlet
     ./scripts/bench quality --model FOLDER --text FILE
     ./scripts/bench quality --json | --write  as JSON; into docs/
 
@@ -36,22 +36,23 @@ def measure(model: Path, text: Path) -> dict[str, Any]:
     return result
 
 
-def table(figures: dict[str, Any]) -> str:
-    """The figures as a Markdown table."""
-    exact = figures["f32"]["perplexity"]
+def table(models: dict[str, Any]) -> str:
+    """The figures of each model as a Markdown table."""
     rows = []
-    for name in ("f32", "int16", "int8"):
-        found = figures[name]
-        change = 100 * (found["perplexity"] / exact - 1)
-        rows.append(
-            [
-                name,
-                f"{100 * found['agreement']:.2f} % of {found['positions']:,}",
-                f"{found['perplexity']:.4f}",
-                f"{change:+.3f} %",
-            ]
-        )
-    return page.table(["model in the box", "same likeliest token", "perplexity", "change"], rows)
+    for model, figures in models.items():
+        exact = figures["f32"]["perplexity"]
+        for name in ("f32", "int16", "int8"):
+            found = figures[name]
+            change = 100 * (found["perplexity"] / exact - 1)
+            rows.append(
+                [
+                    f"{model}, {name}",
+                    f"{100 * found['agreement']:.2f} % of {found['positions']:,}",
+                    f"{found['perplexity']:.4f}",
+                    f"{change:+.3f} %",
+                ]
+            )
+    return page.table(["model", "same likeliest token", "perplexity", "change"], rows)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,10 +63,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--model", type=Path, default=shapes.DEMO, metavar="FOLDER")
     parser.add_argument("--text", type=Path, default=TEXT, metavar="FILE")
     options = parser.parse_args(arguments)
-    figures = measure(options.model, options.text)
+    figures = {options.model.resolve().name: measure(options.model, options.text)}
     if options.write:
-        RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
-        page.put("quality", table(figures))
+        known = json.loads(RESULTS.read_bytes()) | figures
+        RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+        page.put("quality", table(known))
     print(json.dumps(figures) if options.json else table(figures))
     return 0
 
