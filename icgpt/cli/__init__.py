@@ -32,7 +32,7 @@ SECTIONS = {
     "Begin": {
         "demo": "Start a network, put a model on it and let it write.",
         "network": "Start and stop the local network.",
-        "deploy": "Create a canister, or bring its code up to date.",
+        "deploy": "Create a canister and its page, or bring their code up to date.",
         "upload": "Put a model into a canister.",
         "train": "Train a model (needs PyTorch).",
     },

@@ -47,7 +47,7 @@ def convert(
     open_source: Callable[[str], Checkpoint],
     as_json: bool,
 ) -> None:
-    """Write a model in Hugging Face's form.
+    """Write a model in Hugging Face's form, or in eight bits.
 
     SOURCE is whatever `icgpt upload` takes: a folder, a file of safetensors or PyTorch, nanoGPT's
     ckpt.pt, an id of the hub, a built-in name. The folder gets model.safetensors, config.json and

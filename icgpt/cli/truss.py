@@ -45,7 +45,7 @@ def truss(
     name: str | None,
     as_json: bool,
 ) -> None:
-    """Write a Truss for a model.
+    """Write a Truss for a model, to deploy with Baseten's tools.
 
     SOURCE is what `icgpt upload` takes. A model of the Hugging Face hub (owner/name) is fetched
     when the Truss is loaded, any other goes into it.
