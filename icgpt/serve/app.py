@@ -68,6 +68,11 @@ def build(backend: Backend, settings: Settings, tasks: Tasks | None = None) -> F
     figures.watch(
         "alive", "1 while the model can write.", lambda: float(all(one.alive() for one in backends))
     )
+    figures.watch(
+        "restarts",
+        "Engines that ended and were started again.",
+        lambda: sum(one.restarts for one in backends),
+    )
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

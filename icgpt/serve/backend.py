@@ -68,6 +68,8 @@ class Backend(Protocol):
     """A model that writes for many at once."""
 
     facts: ModelFacts
+    restarts: int
+    """How often something that writes had to be started again."""
 
     async def start(self) -> None:
         """Makes it ready; raises IcgptError where that can't be done."""

@@ -51,6 +51,7 @@ class CanisterBackend:
     """
 
     slots = 1
+    restarts = 0
 
     def __init__(self, model: Remote, name: str) -> None:
         self._model = model

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from icgpt.checkpoint import Checkpoint
 from icgpt.engine import EngineMemoryError
 from icgpt.errors import IcgptError
+from icgpt.serve import log
 from icgpt.serve.backend import ModelFacts, Piece
 from icgpt.serve.errors import DownError
 from icgpt.serve.instances import Instance, Job, News
@@ -119,6 +120,7 @@ class LocalBackend:
         """Starts an engine again whenever its process has ended."""
         while True:
             await instance.ended()
+            log.say("engine ended", model=self.facts.name)
             self.restarts += 1
             while not instance.ready.is_set():
                 try:

@@ -11,6 +11,7 @@ import page
 import pytest
 import quality_figures
 import scaling
+import service_speed
 import wall_clock
 
 TABLES = {
@@ -19,6 +20,7 @@ TABLES = {
     "metering": (metering_counts.RESULTS, metering_counts.table),
     "gptj-6b": (gptj_6b.RESULTS, gptj_6b.table),
     "wall": (wall_clock.RESULTS, wall_clock.table),
+    "serve": (service_speed.RESULTS, service_speed.table),
 }
 
 

@@ -160,6 +160,7 @@ def test_figures(shakespeare_service: Served) -> None:
         'icgpt_tokens_total{kind="prompt"}',
         "icgpt_running 0.0",
         "icgpt_alive 1.0",
+        "icgpt_restarts 0.0",
         "icgpt_first_token_seconds_count",
     ):
         assert name in text
