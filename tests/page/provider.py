@@ -21,19 +21,17 @@ from icgpt.request_id import hash_of_map
 
 _DOMAIN = b"\x1aic-request-auth-delegation"
 _PAGE = b"""<!doctype html><title>Identity</title><h1>Sign in?</h1><button>Yes</button><script>
-const waiting = [];
-const yes = document.querySelector("button");
-addEventListener("message", ({ data, source, origin }) => {
+let agree;
+const agreed = new Promise((resolve) => { agree = resolve; });
+document.querySelector("button").onclick = agree;
+addEventListener("message", async ({ data, source, origin }) => {
   const answer = (result) => source.postMessage({ jsonrpc: "2.0", id: data.id, result }, origin);
   if (data.method === "icrc29_status") answer("ready");
-  if (data.method === "icrc34_delegation") waiting.push({ params: data.params, answer });
+  if (data.method !== "icrc34_delegation") return;
+  await agreed; // said before or after the page has asked
+  const body = JSON.stringify(data.params);
+  answer(await (await fetch("/delegate", { method: "POST", body })).json());
 });
-yes.onclick = async () => {
-  for (const { params, answer } of waiting.splice(0)) {
-    const body = JSON.stringify(params);
-    answer(await (await fetch("/delegate", { method: "POST", body })).json());
-  }
-};
 </script>"""
 
 
