@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PRECISION: Final = "int8"
-_LIVES: Final = 3  # engines that may end under one answer, and none gets on, until it is given up
+_LIVES: Final = 5  # engines that may end under one answer, and none gets on, until it is given up
 _GIVEN_UP: Final = "the engine ended again and again under this request"
 _PATIENCE: Final = 60.0  # seconds that a request waits for an engine to be there
 _PAUSE: Final = 0.5  # seconds between two tries to start an engine that does not stay

@@ -25,6 +25,7 @@ from icgpt.serve.settings import Settings
 _ID: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _JSON: Final = b"application/json"
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST")
 _GONE: Final = 499  # as other servers note a caller who hung up
 
 
@@ -69,9 +70,10 @@ class Around:
 
     def _note(self, scope: Scope, noted: Record, status: int) -> None:
         seconds = time.monotonic() - noted.began
-        # Not the path that was asked for: strangers could fill the figures with names.
+        # Not the words of the request: strangers could fill the figures with names.
         route = getattr(scope.get("route"), "path", "other")
-        self._figures.requests.labels(route, scope["method"], status).inc()
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._figures.requests.labels(route, method, status).inc()
         self._figures.seconds.labels(route).observe(seconds)
         log.request(scope, noted, status, seconds)
 

@@ -30,7 +30,7 @@ from icgpt.texts import load_tokenizer
 
 CLIENTS = 6
 PROMPTS = ("ROMEO:", "JULIET:\n", "To be, or", "A", "What is ", "My lord, the ", "O, ", "KING ")
-KILL_AFTER = (0.5, 5.0)  # seconds, at random
+KILL_AFTER = (1.0, 8.0)  # seconds, at random
 SECONDS = 120
 
 
