@@ -247,7 +247,7 @@ JSON = st.recursive(
 )
 
 
-OTHERS = ("family", "tied", "precision")
+OTHERS = ("family", "tied", "precision", "context", "template")
 KEYS = [*CONFIG, "icgpt", "n_inner", "activation_function", "tie_word_embeddings", "rotary_dim"]
 
 

@@ -223,8 +223,7 @@ def test_models(ready: Cli) -> None:
         assert one["license"] == "mit"
         assert "Shakespeare" in one["about"]
         assert one["bytes"] < 1.1 * one["parameters"] * (1 if one is small else 2)
-    (running,) = done["canisters"]
-    assert running["canister"] == "model"
+    running = {one["canister"]: one for one in done["canisters"]}["model"]
     assert running["model"]["architecture"]["vocab_size"] == len(ALPHABET)
     assert "model (" in ready("models")
     ready("deploy", "--mode", "reinstall", "--wasm", str(ready.folder / "x"), code=2)
@@ -289,8 +288,8 @@ def test_what_is_completed(ready: Cli) -> None:
     assert complete("") == list(COMMANDS)
     assert complete("ge") == ["generate"]
     assert complete("generate", "--temp") == ["--temperature", "--template"]
-    assert complete("status", "-c", "") == ["model"]
-    assert complete("upload", "") == ["model"]
+    assert complete("status", "-c", "") == ["frontend", "model"]
+    assert complete("upload", "") == ["frontend", "model"]
     assert complete("upload", "model", "shakespeare-c") == ["shakespeare-c", "shakespeare-char"]
     assert complete("status", "--network", "") == ["local", "ic"]
     assert complete("status", "--identity", "an") == ["an", "anonymous"]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -255,8 +256,11 @@ def test_the_live_model_stays_when_the_canister_refuses_the_new_one(
     upload(canister, checkpoint)
     before = canister.infer([1, 2], 5, 0.0)
     # Sound at a glance, and refused by the canister: a token of the template is not in the model.
-    config = tiny_config(icgpt={"template": {"prefix": [11], "suffix": [], "stop": []}})
-    other = open_checkpoint(str(write_model(tmp_path / "other", config)))
+    config = tiny_config(icgpt={"template": {"prefix": [10], "suffix": [], "stop": []}})
+    folder = write_model(tmp_path / "other", config)
+    other = open_checkpoint(str(folder))
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(re.sub(r'("prefix": \[\s*)10', r"\g<1>11", text))
     with pytest.raises(RefusedError, match="template"):
         upload(canister, other)
     assert canister.infer([1, 2], 5, 0.0) == before
