@@ -11,6 +11,7 @@ import { useOnline } from "@/hooks/useOnline";
 import { useRuns } from "@/hooks/useRuns";
 import { useSession } from "@/hooks/useSession";
 import type { Run } from "@/lib/runs";
+import { cn } from "@/lib/cn";
 import { defaults, fromFragment, isChat, longest, type Settings } from "@/lib/settings";
 import { OFFLINE } from "@/lib/trouble";
 
@@ -18,7 +19,7 @@ export function App() {
   const session = useSession();
   const { connection } = session;
   const { info, trouble, look } = useModel(connection);
-  const runs = useRuns(connection, look);
+  const runs = useRuns(connection, info, look);
   const online = useOnline();
 
   const [shared] = useState(() => fromFragment(window.location.hash));
@@ -38,7 +39,7 @@ export function App() {
   const chat = info !== null && isChat(info);
   const ready = info !== null && "ready" in info.setup && info.tokenizer && trouble === null;
   const write = useCallback(() => {
-    runs.write(prompt, settings, chat);
+    runs.write(prompt, settings);
     if (chat) setPrompt("");
   }, [runs, prompt, settings, chat]);
   const use = useCallback((run: Run) => {
@@ -62,7 +63,8 @@ export function App() {
       </a>
       <Header session={session} onModel={look} />
       <main className="grid grow content-start gap-x-12 gap-y-8 pb-16 lg:grid-cols-[minmax(0,1fr)_19rem] lg:grid-rows-[auto_1fr]">
-        <div className="min-w-0">
+        {chat && <Feed runs={runs} session={session} chat onUse={use} />}
+        <div className={cn("min-w-0", chat && "self-start lg:sticky lg:bottom-6")}>
           <Notice trouble={notice} info={info} />
           <Composer
             prompt={prompt}
@@ -75,7 +77,10 @@ export function App() {
             onStop={runs.stop}
           />
         </div>
-        <aside className="grid content-start gap-3 lg:col-start-2 lg:row-span-2 lg:row-start-1 lg:gap-6" aria-label="Settings and model">
+        <aside
+          className="grid content-start gap-3 lg:col-start-2 lg:row-span-2 lg:row-start-1 lg:gap-6"
+          aria-label="Settings and model"
+        >
           <SettingsPanel
             settings={settings}
             usual={usual}
@@ -85,7 +90,7 @@ export function App() {
           />
           <ModelCard info={info} connection={connection} />
         </aside>
-        <Feed runs={runs} session={session} onUse={use} />
+        {!chat && <Feed runs={runs} session={session} chat={false} onUse={use} />}
       </main>
     </div>
   );

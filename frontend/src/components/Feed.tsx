@@ -1,5 +1,6 @@
-/* The runs, the newest first. */
+/* The runs: the newest first, or a conversation in its order. */
 import { Trash2 } from "lucide-react";
+import { useEffect } from "react";
 import { RunView } from "@/components/RunView";
 import { Button } from "@/components/ui/button";
 import type { Runs } from "@/hooks/useRuns";
@@ -9,26 +10,29 @@ import { isRunning, type Run } from "@/lib/runs";
 interface Props {
   runs: Runs;
   session: Session;
+  chat: boolean;
   onUse: (run: Run) => void;
 }
 
-export function Feed({ runs, session, onUse }: Props) {
-  const newest = [...runs.runs].reverse();
+export function Feed({ runs, session, chat, onUse }: Props) {
+  const last = runs.runs.at(-1);
+  const ordered = chat ? runs.runs : [...runs.runs].reverse();
+  useFollowed(chat ? last : undefined);
   return (
     <section aria-label="What was written" className="min-w-0 lg:pt-2">
-      {newest.length === 0 ? (
-        <p className="py-10 text-center font-serif text-lg text-quiet">What the model writes stands here.</p>
+      {ordered.length === 0 ? (
+        <p className="py-10 text-center font-serif text-lg text-quiet">{chat ? "Ask the model something." : "What the model writes stands here."}</p>
       ) : (
         <>
           <ol className="grid gap-10">
-            {newest.map((run, index) => (
+            {ordered.map((run) => (
               <li key={run.id}>
                 <RunView
                   run={run}
-                  newest={index === 0}
+                  newest={run === last}
                   session={session}
                   busy={runs.running !== null}
-                  onRetry={() => runs.retry(run)}
+                  onRetry={chat && run !== last ? null : () => runs.retry(run)}
                   onUse={() => onUse(run)}
                 />
               </li>
@@ -37,11 +41,20 @@ export function Feed({ runs, session, onUse }: Props) {
           <div className="mt-10 flex items-center justify-between border-t border-line pt-4 text-[0.8125rem] text-quiet">
             <span>Kept in this browser alone.</span>
             <Button variant="ghost" size="small" disabled={runs.runs.every(isRunning)} onClick={runs.clear}>
-              <Trash2 aria-hidden /> Clear all
+              <Trash2 aria-hidden /> {chat ? "New conversation" : "Clear all"}
             </Button>
           </div>
         </>
       )}
     </section>
   );
+}
+
+/** Keeps the end of what is being written in sight, for who was looking at the end. */
+function useFollowed(run: Run | undefined): void {
+  useEffect(() => {
+    const { scrollHeight } = document.documentElement;
+    const near = scrollHeight - window.scrollY - window.innerHeight < 240;
+    if (run !== undefined && near) window.scrollTo({ top: scrollHeight });
+  }, [run]);
 }

@@ -16,7 +16,8 @@ interface Props {
   session: Session;
   /** Something is being written, so nothing else can be asked. */
   busy: boolean;
-  onRetry: () => void;
+  /** Null where it makes no sense: in the middle of a conversation. */
+  onRetry: (() => void) | null;
   onUse: () => void;
 }
 
@@ -123,7 +124,7 @@ function Actions({ run, session, busy, onRetry, onUse }: Omit<Props, "newest">) 
   return (
     <div className="-mx-2 flex items-center text-quiet" role="group" aria-label="What to do with this text">
       <Action name="Copy the text" icon={<Copy aria-hidden />} onClick={() => void copy()} />
-      <Action name="Write it again" icon={<RefreshCw aria-hidden />} disabled={busy} onClick={onRetry} />
+      {onRetry && <Action name="Write it again" icon={<RefreshCw aria-hidden />} disabled={busy} onClick={onRetry} />}
       <Action name="Use prompt and settings" icon={<CornerLeftUp aria-hidden />} onClick={onUse} />
       {proven && (
         <Action

@@ -3,21 +3,22 @@
  * polled; Stop cancels the job, and what it has written stays.
  */
 import { useCallback, useEffect, useRef, useState } from "react";
+import type { ModelInfo } from "@/bindings/model.did";
 import type { Connection } from "@/lib/connection";
 import { isRunning, keepRuns, newRun, readRuns, type Run } from "@/lib/runs";
-import { toOptions, type Settings } from "@/lib/settings";
+import { isChat, toOptions, type Settings } from "@/lib/settings";
 import { troubleOf } from "@/lib/trouble";
 
 export interface Runs {
   runs: Run[];
   running: Run | null;
-  write: (prompt: string, settings: Settings, chat: boolean) => void;
+  write: (prompt: string, settings: Settings) => void;
   stop: () => void;
   retry: (run: Run) => void;
   clear: () => void;
 }
 
-export function useRuns(connection: Connection | null, onTrouble: () => void): Runs {
+export function useRuns(connection: Connection | null, info: ModelInfo | null, onTrouble: () => void): Runs {
   const [runs, setRuns] = useState<Run[]>([]);
   const stopping = useRef(false);
   const canister = connection?.config.canister ?? null;
@@ -38,22 +39,28 @@ export function useRuns(connection: Connection | null, onTrouble: () => void): R
   }, []);
 
   const carryOut = useCallback(
-    async (run: Run, through: Connection) => {
+    async (run: Run, before: Run[], through: Connection, model: ModelInfo) => {
       const began = performance.now();
       const seconds = () => (performance.now() - began) / 1000;
+      const options = toOptions(run.settings);
       let cancelled = false;
       try {
-        const asked = await through.submit(run.prompt, toOptions(run.settings));
-        change(run.id, { state: "writing", job: asked.job, asked: asked.evidence });
-        for await (const piece of through.follow(asked.job)) {
+        const turns = before.flatMap(({ turn }) => (turn === null ? [] : [turn]));
+        const { job, evidence, own } = run.chat
+          ? await through.say(run.prompt, options, turns, model)
+          : { ...(await through.submit({ text: run.prompt }, options)), own: null };
+        change(run.id, { state: "writing", job, asked: evidence });
+        for await (const piece of through.follow(job)) {
+          const { text, tokens, promptTokens, instructions, seed, finish } = piece;
+          const turn = finish !== null && own !== null ? { own, answer: await through.answerIds(piece, model) } : null;
           change(run.id, {
-            ...piece,
+            ...{ text, tokens, promptTokens, instructions, seed, finish, turn },
             seconds: seconds(),
-            state: piece.finish === null ? "writing" : "ended",
+            state: finish === null ? "writing" : "ended",
           });
-          if (stopping.current && !cancelled && piece.finish === null) {
+          if (stopping.current && !cancelled && finish === null) {
             cancelled = true;
-            await through.cancel(asked.job);
+            await through.cancel(job);
           }
         }
       } catch (error) {
@@ -64,15 +71,20 @@ export function useRuns(connection: Connection | null, onTrouble: () => void): R
     [change, onTrouble],
   );
 
-  const write = useCallback(
-    (prompt: string, settings: Settings, chat: boolean) => {
-      if (connection === null) return;
+  /** Begins a run that follows `before`. */
+  const begin = useCallback(
+    (before: Run[], prompt: string, settings: Settings) => {
+      if (connection === null || info === null) return;
       stopping.current = false;
-      const run = newRun(connection.config.canister, prompt, settings, chat);
-      setRuns((before) => [...before, run]);
-      void carryOut(run, connection);
+      const run = newRun(connection.config.canister, prompt, settings, isChat(info));
+      setRuns([...before, run]);
+      void carryOut(run, before, connection, info);
     },
-    [connection, carryOut],
+    [connection, info, carryOut],
+  );
+  const write = useCallback(
+    (prompt: string, settings: Settings) => begin(runs, prompt, settings),
+    [begin, runs],
   );
 
   const stop = useCallback(() => {
@@ -84,7 +96,11 @@ export function useRuns(connection: Connection | null, onTrouble: () => void): R
     }
   }, [connection, running]);
 
-  const retry = useCallback((run: Run) => write(run.prompt, run.settings, run.chat), [write]);
+  const retry = useCallback(
+    // Of a conversation the last turn is said again, with what was said before it.
+    (run: Run) => begin(run.chat ? runs.filter((one) => one.id !== run.id) : runs, run.prompt, run.settings),
+    [begin, runs],
+  );
   const clear = useCallback(() => setRuns((before) => before.filter(isRunning)), []);
   return { runs, running, write, stop, retry, clear };
 }

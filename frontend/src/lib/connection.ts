@@ -5,8 +5,9 @@
 import { Actor, Cbor, Certificate, HttpAgent, LookupPathStatus, type Identity } from "@icp-sdk/core/agent";
 import { IDL } from "@icp-sdk/core/candid";
 import { Principal } from "@icp-sdk/core/principal";
-import { idlFactory, type _SERVICE, type ModelInfo, type Options, type Progress, type SubmitResult } from "@/bindings/model.did";
+import { idlFactory, type _SERVICE, type ModelInfo, type Options, type Progress, type Prompt, type SubmitResult } from "@/bindings/model.did";
 import { fromHex, toHex, type PageConfig } from "@/lib/config";
+import { closed, idsOf, inTemplate, remembered, type Turn } from "@/lib/conversation";
 import { Refused } from "@/lib/trouble";
 import { certifiedCall, type Asked } from "@/receipt/evidence";
 
@@ -18,6 +19,7 @@ export type Role = "controller" | "manager" | null;
 
 export interface Piece {
   text: string;
+  ids: number[];
   tokens: number;
   promptTokens: number;
   instructions: number;
@@ -88,10 +90,36 @@ export class Connection {
   }
 
   /** Begins a job; what proves that it was asked for is read along the way. */
-  async submit(prompt: string, options: Options): Promise<Asked> {
-    const { reply, evidence } = await certifiedCall(this, "submit", encoded("submit", [{ text: prompt }, options]));
+  async submit(prompt: Prompt, options: Partial<Options>): Promise<Asked> {
+    const arg = encoded("submit", [prompt, { ...noOptions(), ...options }]);
+    const { reply, evidence } = await certifiedCall(this, "submit", arg);
     const job = checked(decoded("submit", reply) as SubmitResult);
     return { job: toHex(job), evidence };
+  }
+
+  /** Begins the job of the next turn of a conversation; what the turn itself asks comes with it. */
+  async say(text: string, options: Partial<Options>, before: Turn[], info: ModelInfo): Promise<Asked & { own: number[] }> {
+    const [template] = info.template;
+    const [shape] = info.architecture;
+    if (template === undefined || shape === undefined) throw new Refused("The model has no template.");
+    const own = inTemplate(checked(await this.actor.tokenize(text)).token_ids, template);
+    const turns = remembered(before, own, options.max_new_tokens?.[0] ?? shape.n_ctx, shape.n_ctx);
+    // A first question goes as a text, which a receipt then shows.
+    const asked = await (turns.length === 0
+      ? this.submit({ text }, options)
+      : this.submit({ token_ids: Uint32Array.from(idsOf(turns, own)) }, { ...options, template: [false] }));
+    return { ...asked, own };
+  }
+
+  /** An answer's ids as the next turn carries them. */
+  async answerIds(piece: Piece, info: ModelInfo): Promise<number[]> {
+    const [template] = info.template;
+    if (template === undefined) return [];
+    const ended = template.stop.includes(piece.ids.at(-1) ?? -1);
+    // A stop text is in the ids, and must not stay in the conversation.
+    const again = piece.finish === "stop" && !ended;
+    const ids = again ? checked(await this.actor.tokenize(piece.text)).token_ids : piece.ids;
+    return closed(Array.from(ids), template);
   }
 
   /** What a job has written so far, again and again until it has ended. */
@@ -140,10 +168,24 @@ const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 export const finishName = (finish: object): string => Object.keys(finish)[0] ?? "stop";
 
+/** The type of one of a method's arguments. */
+export function argumentType(method: keyof _SERVICE, index: number): IDL.Type {
+  const found = field(method).argTypes[index];
+  if (found === undefined) throw new Error(`${method} takes fewer arguments`);
+  return found;
+}
+
 function field(method: keyof _SERVICE): IDL.FuncClass {
   const found = service._fields.find(([name]) => name === method);
   if (found === undefined) throw new Error(`the interface has no ${method}`);
   return found[1];
+}
+
+/** All options left to the canister. */
+function noOptions(): Options {
+  const type = argumentType("submit", 1);
+  if (!(type instanceof IDL.RecordClass)) throw new Error("options are no record");
+  return Object.fromEntries(type._fields.map(([name]) => [name, []])) as unknown as Options;
 }
 
 function pieceOf(progress: Progress): Piece {
@@ -151,6 +193,7 @@ function pieceOf(progress: Progress): Piece {
   if (finish !== undefined && "failed" in finish) throw new Refused(finish.failed);
   return {
     text: progress.text[0] ?? "",
+    ids: Array.from(progress.token_ids),
     tokens: progress.token_ids.length,
     promptTokens: progress.prompt_tokens,
     instructions: Number(progress.instructions),

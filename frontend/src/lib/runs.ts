@@ -2,7 +2,8 @@
  * A run: one prompt and what the model wrote for it. Ended runs are kept in the browser, the newest
  * fifty of them; nothing of them is sent anywhere.
  */
-import type { AskedJson } from "@/receipt/document";
+import type { Turn } from "@/lib/conversation";
+import type { EvidenceJson } from "@/receipt/document";
 import type { Settings } from "@/lib/settings";
 import type { Trouble } from "@/lib/trouble";
 
@@ -24,7 +25,9 @@ export interface Run {
   seed: string | null;
   /** Hexadecimal id of the job, and what proves that it was asked for. */
   job: string | null;
-  asked: AskedJson | null;
+  asked: EvidenceJson | null;
+  /** What a later turn of the conversation carries of this one. */
+  turn: Turn | null;
   trouble: Trouble | null;
 }
 
@@ -48,6 +51,7 @@ export function newRun(canister: string, prompt: string, settings: Settings, cha
     seed: null,
     job: null,
     asked: null,
+    turn: null,
     trouble: null,
   };
 }

@@ -70,41 +70,22 @@ export function stopFault(settings: Settings): string | null {
   return long ? "A stop text has at most 256 bytes." : null;
 }
 
-export function toOptions(settings: Settings): Options {
+/** The options that were chosen; the others are the canister's defaults. */
+export function toOptions(settings: Settings): Partial<Options> {
   const seed = settings.seed.trim();
   const stop = stopTexts(settings);
   return {
     max_new_tokens: [settings.length],
-    min_new_tokens: [],
     temperature: [settings.temperature],
-    top_k: settings.topN === null ? [] : [settings.topN],
-    top_p: settings.topP >= 1 ? [] : [settings.topP],
-    typical_p: [],
-    repetition_penalty: settings.repetitionPenalty === 1 ? [] : [settings.repetitionPenalty],
-    no_repeat_ngram_size: [],
-    encoder_no_repeat_ngram_size: [],
-    stop: stop.length === 0 ? [] : [stop],
-    seed: seed === "" ? [] : [BigInt(seed)],
-    logprobs: [],
-    context: [],
-    template: [],
-    echo: [],
-    begun: [],
-    max_length: [],
-    min_length: [],
-    max_time: [],
-    num_beams: [],
-    num_beam_groups: [],
-    diversity_penalty: [],
-    length_penalty: [],
-    early_stopping: [],
-    num_return_sequences: [],
-    remove_invalid_values: [],
-    logit_bias: [],
+    ...(settings.topN !== null && { top_k: [settings.topN] }),
+    ...(settings.topP < 1 && { top_p: [settings.topP] }),
+    ...(settings.repetitionPenalty !== 1 && { repetition_penalty: [settings.repetitionPenalty] }),
+    ...(stop.length > 0 && { stop: [stop] }),
+    ...(seed !== "" && { seed: [BigInt(seed)] }),
   };
 }
 
-// --- Links: #prompt=…&length=…; only what differs from the model's own is missing nowhere.
+// --- Links: #prompt=…&length=…
 
 const NAMES = {
   length: "length",

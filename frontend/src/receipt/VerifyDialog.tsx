@@ -6,7 +6,8 @@ import { Dialog } from "@/components/ui/dialog";
 import type { Session } from "@/hooks/useSession";
 import { count } from "@/lib/format";
 import { Unreadable, MAX_BYTES } from "@/receipt/document";
-import { NotProven, read, verify, type Proven } from "@/receipt/verify";
+import { read } from "@/receipt/file";
+import { NotProven, verify, type Proven } from "@/receipt/verify";
 
 type Outcome = { proven: Proven } | { fault: string } | null;
 

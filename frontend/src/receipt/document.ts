@@ -23,7 +23,6 @@ export interface EvidenceJson {
   nonce: string;
   certificate: string;
 }
-export type AskedJson = EvidenceJson;
 
 export class Unreadable extends Error {}
 

@@ -7,7 +7,8 @@ import { fromHex, toHex } from "@/lib/config";
 import { checked, encoded, type Connection } from "@/lib/connection";
 import { VERSION, write, type EvidenceJson, type Json } from "@/receipt/document";
 import { certifiedCall } from "@/receipt/evidence";
-import { verify, type Kept } from "@/receipt/verify";
+import type { Kept } from "@/receipt/file";
+import { verify } from "@/receipt/verify";
 
 export async function makeReceipt(connection: Connection, job: string, asked: EvidenceJson): Promise<string> {
   const id = fromHex(job);

@@ -16,27 +16,12 @@ import { Principal } from "@icp-sdk/core/principal";
 import { sha256 } from "@noble/hashes/sha2.js";
 import type { Finish, Options, PollResult, Progress, Prompt, Receipt, SubmitResult } from "@/bindings/model.did";
 import { fromHex, toHex } from "@/lib/config";
-import { decoded, decodedArguments, finishName } from "@/lib/connection";
-import { canonical, Float, MAX_BYTES, parse, Unreadable, VERSION, type EvidenceJson, type Json } from "@/receipt/document";
+import { argumentType, decoded, decodedArguments, finishName } from "@/lib/connection";
+import { canonical, Float, type EvidenceJson, type Json } from "@/receipt/document";
+import type { Kept } from "@/receipt/file";
+import { shown } from "@/receipt/shown";
 
 export class NotProven extends Error {}
-
-/** What a receipt's file holds; nothing of it is believed before `verify`. */
-export interface Kept {
-  network: string;
-  canister: string;
-  job: string;
-  asked: EvidenceJson;
-  proof: ProofJson;
-  answered: EvidenceJson;
-  /** What the file says it shows; null before it was written. */
-  shows: Json | null;
-}
-export interface ProofJson {
-  certificate: string;
-  witness: string;
-  receipt: string;
-}
 
 /** What a receipt proves, for people. */
 export interface Proven {
@@ -56,15 +41,7 @@ export interface Proven {
 }
 
 const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text);
-const FLOATS = [
-  ...["temperature", "top_p", "typical_p", "repetition_penalty"],
-  ...["max_time", "diversity_penalty", "length_penalty"],
-];
-const NUMBERS = [
-  ...["max_new_tokens", "min_new_tokens", "top_k", "no_repeat_ngram_size"],
-  ...["encoder_no_repeat_ngram_size", "logprobs", "max_length", "min_length"],
-  ...["num_beams", "num_beam_groups", "num_return_sequences"],
-];
+const OPTIONS = argumentType("submit", 1);
 const FINISH = IDL.Variant({
   stop: IDL.Null,
   length: IDL.Null,
@@ -74,7 +51,7 @@ const FINISH = IDL.Variant({
 });
 const RECEIPT = IDL.Record({
   prompt: IDL.Vec(IDL.Nat32),
-  options: optionsType(),
+  options: OPTIONS,
   seed: IDL.Nat64,
   model: IDL.Vec(IDL.Nat8),
   token_ids: IDL.Vec(IDL.Nat32),
@@ -144,7 +121,7 @@ export async function verify(kept: Kept, rootKey: Uint8Array): Promise<Proven> {
     prompt: typeof proven.prompt === "string" ? proven.prompt : proven.prompt.map(BigInt),
     text: proven.text,
     finish: proven.finish,
-    options: optionsJson(options),
+    options: shown(OPTIONS, options),
     seed: proven.seed,
     prompt_ids: Array.from(receipt.prompt, BigInt),
     token_ids: written.map(BigInt),
@@ -161,27 +138,6 @@ export async function verify(kept: Kept, rootKey: Uint8Array): Promise<Proven> {
     "what the receipt shows is not what it proves",
   );
   return proven;
-}
-
-/** A receipt from the text of its file. */
-export function read(text: string): Kept {
-  if (text.length > MAX_BYTES) throw new Unreadable("it has more than 16 MiB");
-  const document = parse(text);
-  if (!isRecord(document) || !("icgpt_receipt" in document)) throw new Unreadable("nothing in it says so");
-  if (document["icgpt_receipt"] !== VERSION) throw new Unreadable("its form is not known to this page");
-  const names = ["icgpt_receipt", "network", "canister", "job", "shows", "asked", "proof", "answered"];
-  exactly(document, names, "the file");
-  const shows = document["shows"] ?? null;
-  if (!isRecord(shows)) throw new Unreadable("it shows nothing");
-  return {
-    network: textOf(document["network"]),
-    canister: textOf(document["canister"]),
-    job: hexOf(document["job"]),
-    asked: evidence(document["asked"]),
-    proof: hexes(document["proof"], ["certificate", "witness", "receipt"], "its proof"),
-    answered: evidence(document["answered"]),
-    shows,
-  };
 }
 
 // --- Parts of the proof
@@ -288,46 +244,7 @@ function within(part: number[], whole: number[]): boolean {
   return `,${whole.join(",")},`.includes(part.length === 0 ? "," : `,${part.join(",")},`);
 }
 
-// --- Candid of the options, and how a file shows them
-
-function optionsType(): IDL.RecordClass {
-  const types: Record<string, IDL.Type> = {
-    stop: IDL.Vec(IDL.Text),
-    seed: IDL.Nat64,
-    context: IDL.Text,
-    template: IDL.Bool,
-    echo: IDL.Bool,
-    begun: IDL.Vec(IDL.Nat32),
-    early_stopping: IDL.Text,
-    remove_invalid_values: IDL.Bool,
-    logit_bias: IDL.Vec(IDL.Record({ token_id: IDL.Nat32, bias: IDL.Float64 })),
-  };
-  for (const name of FLOATS) types[name] = IDL.Float64;
-  for (const name of NUMBERS) types[name] = IDL.Nat32;
-  return IDL.Record(Object.fromEntries(Object.entries(types).map(([name, type]) => [name, IDL.Opt(type)])));
-}
-
-function optionsJson(options: Options): Json {
-  const found: Record<string, Json> = {};
-  for (const [name, given] of Object.entries(options) as [string, unknown[]][]) {
-    const value = given[0];
-    if (value === undefined) continue;
-    found[name] = typeof value === "number" && FLOATS.includes(name) ? new Float(value) : jsonOf(value);
-  }
-  return found;
-}
-
-function jsonOf(value: unknown): Json {
-  if (Array.isArray(value) && value.every(isBias)) {
-    return value.map(({ token_id, bias }) => ({ token_id: BigInt(token_id), bias: new Float(bias) }));
-  }
-  if (typeof value === "number") return BigInt(value);
-  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as number[], BigInt);
-  return value as Json;
-}
-
-const isBias = (value: unknown): value is { token_id: number; bias: number } =>
-  typeof value === "object" && value !== null && "bias" in value;
+// --- Several answers
 
 /** All of several answers with their texts, which must be those of the receipt; null where there is one. */
 function answers(told: Progress, receipt: Receipt, echoed: number[]): Json[] | null {
@@ -350,49 +267,4 @@ function answers(told: Progress, receipt: Receipt, echoed: number[]): Json[] | n
     finish: finishName(one.finish),
     score: one.score[0] === undefined ? null : new Float(one.score[0]),
   }));
-}
-
-// --- The file
-
-type Fields = Record<string, Json>;
-
-const isRecord = (value: Json | undefined): value is Fields =>
-  typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Float);
-
-function exactly(value: Json | undefined, names: string[], what: string): Fields {
-  if (!isRecord(value) || Object.keys(value).sort().join() !== [...names].sort().join()) {
-    throw new Unreadable(`${what} has other fields than a receipt's`);
-  }
-  return value;
-}
-
-function textOf(value: Json | undefined): string {
-  if (typeof value !== "string") throw new Unreadable("its network or canister is no text");
-  return value;
-}
-
-function hexOf(value: Json | undefined): string {
-  if (typeof value !== "string" || value.length % 2 !== 0 || /[^0-9a-f]/.test(value)) {
-    throw new Unreadable("a part of it is no hexadecimal number");
-  }
-  return value;
-}
-
-function hexes<Name extends string>(value: Json | undefined, names: Name[], what: string): Record<Name, string> {
-  const fields = exactly(value, names, what);
-  return Object.fromEntries(names.map((name) => [name, hexOf(fields[name])])) as Record<Name, string>;
-}
-
-function evidence(value: Json | undefined): EvidenceJson {
-  const bytes = ["arg", "sender", "nonce", "certificate"] as const;
-  const fields = exactly(value, [...bytes, "ingress_expiry"], "a call");
-  const expiry = fields["ingress_expiry"];
-  if (typeof expiry !== "bigint" || expiry < 0n || expiry >= 2n ** 64n) {
-    throw new Unreadable("a call's expiry is no time");
-  }
-  const { arg, sender, nonce, certificate } = fields;
-  return {
-    ...hexes({ arg, sender, nonce, certificate } as Fields, [...bytes], "a call"),
-    ingress_expiry: expiry.toString(),
-  };
 }
