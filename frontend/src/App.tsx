@@ -73,6 +73,7 @@ export function App() {
             info={info}
             ready={ready && online}
             writing={runs.running !== null}
+            fresh={!chat || runs.runs.length === 0}
             onWrite={write}
             onStop={runs.stop}
           />

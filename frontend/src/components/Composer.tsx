@@ -17,11 +17,13 @@ interface Props {
   /** The model can be asked now. */
   ready: boolean;
   writing: boolean;
+  /** Nothing has been written yet, or what comes next has nothing to do with it. */
+  fresh: boolean;
   onWrite: () => void;
   onStop: () => void;
 }
 
-export function Composer({ prompt, onPrompt, settings, info, ready, writing, onWrite, onStop }: Props) {
+export function Composer({ prompt, onPrompt, settings, info, ready, writing, fresh, onWrite, onStop }: Props) {
   const say = useToast();
   const chat = info !== null && isChat(info);
   const sound = seedFault(settings.seed) === null && stopFault(settings) === null;
@@ -67,7 +69,7 @@ export function Composer({ prompt, onPrompt, settings, info, ready, writing, onW
         onChange={(event) => onPrompt(event.target.value)}
         onKeyDown={onKeyDown}
       />
-      {info && prompt === "" && (
+      {info && fresh && prompt === "" && (
         <div className="flex flex-wrap gap-2 px-5 pb-2" role="group" aria-label="Examples">
           {examples(info).map((example) => (
             <Button
