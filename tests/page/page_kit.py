@@ -1,13 +1,14 @@
 """The built page on this machine, and how tests use it.
 
-`served` stands in for the page's canister where a test wants another configuration than a deployed
-one has: a server with the page's files and the way to the network, as strict about scripts and
-styles as can be.
+`deployed` puts it into a canister; the network's gateway serves it from there, checking what comes.
+`served` stands in for that where a test wants another configuration than a deployed page can have:
+a server with its files and the way to the network, as strict about scripts and styles as can be.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -17,7 +18,18 @@ from urllib.parse import urlsplit
 
 import requests
 from loopback_server import LoopbackServer, Quiet
+from model_kit import ROOT, target
 
+from icgpt.agent import Agent
+from icgpt.candid import Opt, encode
+from icgpt.client import ModelCanister
+from icgpt.deploy import install, read_wasm
+from icgpt.network import NetworkInfo
+from icgpt.page import CONFIG, NAME, address
+from icgpt.project import Project
+from icgpt.results import Completion
+
+BUILT = ROOT / "canister" / "build"
 SECONDS = 60_000
 DESKTOP = {"width": 1280, "height": 900}
 POLICY = (
@@ -84,6 +96,27 @@ def served(folder: Path, network: str, config: dict[str, Any] | None) -> Iterato
         site.__exit__()
 
 
+def deployed(
+    agent: Agent,
+    local: NetworkInfo,
+    folder: Path,
+    model: ModelCanister,
+    identity_provider: str | None = None,
+) -> str:
+    """The address of a canister with the page of a model; `folder` is a scratch project."""
+    (folder / "dfx.json").write_text("{}")
+    config = {"model_canister": model.id, "host": None, "identity_provider": identity_provider}
+    done = install(
+        agent,
+        target(local),
+        Project(folder),
+        NAME,
+        read_wasm(BUILT / "frontend.wasm.gz"),
+        argument=encode([Opt(CONFIG)], [config]),
+    )
+    return address(target(local), done.canister_id)
+
+
 def write(page: Any, prompt: str | None = None) -> None:
     """Has the model write, when the page is ready for it; with the prompt that stands there."""
     if prompt is not None:
@@ -96,3 +129,13 @@ def ended(page: Any, words: str) -> Any:
     run = page.locator("article").first
     run.locator("[data-figures]", has_text=words).wait_for(timeout=SECONDS)
     return run
+
+
+def ended_job(model: ModelCanister, job: bytes) -> Completion:
+    """A job, once it has ended."""
+    for _ in range(SECONDS // 100):
+        done = model.poll(job)
+        if done.finish is not None:
+            return done
+        time.sleep(0.1)
+    raise AssertionError("the job goes on")

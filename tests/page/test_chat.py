@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from browser_kit import opened_page
 from instruct import instruct_tokenizer
 from model_kit import MakeCanister, tiny_config, with_model, write_model
-from page_kit import DESKTOP, SECONDS, served
+from page_kit import DESKTOP, SECONDS
 
 from icgpt.chat import Conversation
 from icgpt.client import ModelCanister
-from icgpt.network import NetworkInfo
-from icgpt.principal import to_text
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +24,8 @@ def instruct(new_canister: MakeCanister, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def chat(dist: Path, local: NetworkInfo, instruct: ModelCanister) -> Iterator[str]:
-    config = {
-        "model_canister": to_text(instruct.id),
-        "network": "local",
-        "root_key": local.root_key.hex(),
-    }
-    with served(dist, local.url, config) as url:
-        yield url
+def chat(page_of: Callable[..., str], instruct: ModelCanister) -> str:
+    return page_of(instruct)
 
 
 def ask(page: Any, text: str, turns: int) -> str:

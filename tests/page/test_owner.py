@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path
+import re
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import requests
 from browser_kit import opened_page
 from model_kit import ROOT
-from page_kit import SECONDS, ended, served, write
+from page_kit import SECONDS, ended, write
 from provider import Provider
 
+from icgpt import deploy, kept_receipt
 from icgpt.client import ModelCanister
-from icgpt.network import NetworkInfo
+from icgpt.errors import RejectedError
 from icgpt.principal import to_text
+from icgpt.replica.management_types import UPDATE_SETTINGS
 
 FILES = ROOT / "icgpt" / "models" / "shakespeare-char"
 
@@ -28,18 +32,9 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture
-def owned(
-    dist: Path, local: NetworkInfo, canister: ModelCanister, provider: Provider
-) -> Iterator[str]:
+def owned(page_of: Callable[..., str], canister: ModelCanister, provider: Provider) -> str:
     """The page of a canister without a model."""
-    config = {
-        "model_canister": to_text(canister.id),
-        "network": "local",
-        "root_key": local.root_key.hex(),
-        "identity_provider": f"{provider.url}/authorize",
-    }
-    with served(dist, local.url, config) as url:
-        yield url
+    return page_of(canister, f"{provider.url}/authorize")
 
 
 def sign_in(page: Any, provider: Provider) -> None:
@@ -51,6 +46,43 @@ def sign_in(page: Any, provider: Provider) -> None:
     page.get_by_role("button", name=f"Sign out {to_text(provider.principal)}").wait_for(
         timeout=SECONDS
     )
+
+
+def answered(canister: ModelCanister, method: str) -> None:
+    """Waits for a call of a canister to be answered, as the network tells."""
+    for _ in range(SECONDS // 100):
+        messages = requests.get(f"{canister.agent.url}/_/messages", timeout=60).json()
+        found = [one["status"] for one in messages if one["method"] == method]
+        if found[-1:] == ["replied"]:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"nobody has called {method}")
+
+
+def paused_after_a_chunk(page: Any, dialog: Any) -> None:
+    """Begins the upload, and pauses it when one of its chunks has arrived."""
+    chunks: list[Any] = []
+    paused = False
+
+    def hold(route: Any) -> None:
+        if len(route.request.post_data_buffer or b"") < 1_000_000:
+            route.continue_()
+            return
+        chunks.append(route)
+        if paused:
+            route.abort()
+        elif len(chunks) == 1:
+            route.continue_()
+
+    page.route("**/call", hold)
+    dialog.get_by_role("button", name="Upload").click()
+    dialog.get_by_text("Sending: 1.9 MB of").wait_for(timeout=SECONDS)
+    dialog.get_by_role("button", name="Pause").click()
+    paused = True
+    for chunk in chunks[1:]:
+        chunk.abort()
+    dialog.get_by_text("Paused. What has arrived is kept").wait_for(timeout=SECONDS)
+    page.unroute("**/call")
 
 
 def test_a_manager_uploads_a_model_and_changes_access(
@@ -70,6 +102,10 @@ def test_a_manager_uploads_a_model_and_changes_access(
         dialog.get_by_text("Choose config.json too.").wait_for(timeout=SECONDS)
         choose.set_input_files([FILES / "config.json", FILES / "tokenizer.json"])
         dialog.get_by_label("Precision").select_option("int8")
+        paused_after_a_chunk(page, dialog)
+        begun = canister.missing("safetensors")
+        assert begun is not None
+        assert 0 < begun.arrived < begun.length
         dialog.get_by_role("button", name="Upload").click()
         dialog.get_by_text("The model is set up and answers.").wait_for(timeout=SECONDS)
         assert (canister.info().precision, canister.info().ready) == ("int8", True)
@@ -88,10 +124,17 @@ def test_a_manager_uploads_a_model_and_changes_access(
         assert canister.quotas().user_tokens_per_day == 5000
 
         page.keyboard.press("Escape")
-        page.get_by_role("slider", name="Length").press("Home")
+        page.get_by_role("slider", name="Length").press("End")
         write(page, "ROMEO:")
-        ended(page, "1 token")
-        page.get_by_role("button", name="Sign out").click()
+        page.locator("article[data-run=writing]").wait_for(timeout=SECONDS)
+        page.goto("about:blank")
+        page.go_back()
+        ended(page, "stopped")
+        answered(canister, "cancel")
+        with page.expect_download(timeout=SECONDS) as download:
+            page.get_by_role("button", name="Save a receipt").click()
+        assert kept_receipt.read(download.value.path()).shows["finish"] == "cancelled"
+        page.get_by_role("button", name="Sign out").click(timeout=SECONDS)
         page.get_by_role("button", name="Sign in").wait_for(timeout=SECONDS)
 
 
@@ -113,3 +156,21 @@ def test_an_upload_goes_on_where_it_broke_off(
         dialog.get_by_text("The model is set up and answers.").wait_for(timeout=SECONDS)
     found = canister.info().source_sha256["safetensors"]
     assert found == hashlib.sha256(data).digest()
+
+
+def test_a_controller_sees_cycles_and_the_log(
+    chromium: Any, owned: str, canister: ModelCanister, provider: Provider
+) -> None:
+    agent = canister.agent
+    controllers = [*(agent.controllers(canister.id) or []), provider.principal]
+    value = {"canister_id": canister.id, "settings": {"controllers": controllers}}
+    deploy._manage(agent, "update_settings", UPDATE_SETTINGS, value, canister.id)
+    with pytest.raises(RejectedError):
+        agent.update(canister.id, "set_public_mode", b"no Candid")
+    with opened_page(chromium, owned) as page:
+        sign_in(page, provider)
+        page.get_by_role("button", name="Manage").click(timeout=SECONDS)
+        insides = page.locator("dialog section", has_text="Cycles and log")
+        insides.get_by_text("of memory").wait_for(timeout=SECONDS)
+        assert re.search(r"trillion cycles, .+ a day while idle; .+ MB", insides.inner_text())
+        assert "[TRAP]" in insides.get_by_label("Log").inner_text()

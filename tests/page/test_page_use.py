@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browser_kit import opened_page
 from model_kit import ROOT
-from page_kit import DESKTOP, SECONDS, ended, served, write
+from page_kit import DESKTOP, SECONDS, ended, write
 
 from icgpt import deploy
 from icgpt.client import ModelCanister
-from icgpt.network import NetworkInfo
-from icgpt.principal import to_text
 
 INITIAL = 150_000
 PHONE = {"width": 360, "height": 740}
@@ -134,14 +133,9 @@ def test_the_keyboard_is_enough(chromium: Any, site: str) -> None:
 
 
 def test_what_keeps_it_from_writing_is_said(
-    chromium: Any, dist: Path, local: NetworkInfo, canister: ModelCanister
+    chromium: Any, page_of: Callable[..., str], canister: ModelCanister
 ) -> None:
-    config = {
-        "model_canister": to_text(canister.id),
-        "network": "local",
-        "root_key": local.root_key.hex(),
-    }
-    with served(dist, local.url, config) as url, opened_page(chromium, url) as page:
+    with opened_page(chromium, page_of(canister)) as page:
         page.get_by_text("The canister has no model yet.").wait_for(timeout=SECONDS)
         page.context.set_offline(True)
         page.get_by_text("You are offline.").wait_for(timeout=SECONDS)

@@ -5,7 +5,7 @@ import { RunView } from "@/components/RunView";
 import { Button } from "@/components/ui/button";
 import type { Runs } from "@/hooks/useRuns";
 import type { Session } from "@/hooks/useSession";
-import { isRunning, type Run } from "@/lib/runs";
+import type { Run } from "@/lib/runs";
 
 interface Props {
   runs: Runs;
@@ -40,7 +40,7 @@ export function Feed({ runs, session, chat, onUse }: Props) {
           </ol>
           <div className="mt-10 flex items-center justify-between border-t border-line pt-4 text-[0.8125rem] text-quiet">
             <span>Kept in this browser alone.</span>
-            <Button variant="ghost" size="small" disabled={runs.runs.every(isRunning)} onClick={runs.clear}>
+            <Button variant="ghost" size="small" onClick={runs.clear}>
               <Trash2 aria-hidden /> {chat ? "New conversation" : "Clear all"}
             </Button>
           </div>

@@ -1,6 +1,7 @@
 /*
  * The runs on the page, one of which may be written at a time. A run is submitted as a job and then
- * polled; Stop cancels the job, and what it has written stays.
+ * polled. Stop, clearing and leaving the page cancel the job; after the first and the last of them
+ * what it has written stays.
  */
 import { useCallback, useEffect, useRef, useState } from "react";
 import type { ModelInfo } from "@/bindings/model.did";
@@ -20,7 +21,7 @@ export interface Runs {
 
 export function useRuns(connection: Connection | null, info: ModelInfo | null, onTrouble: () => void): Runs {
   const [runs, setRuns] = useState<Run[]>([]);
-  const stopping = useRef(false);
+  const current = useRef<AbortController | null>(null);
   const canister = connection?.config.canister ?? null;
 
   const [readFor, setReadFor] = useState<string | null>(null);
@@ -34,22 +35,36 @@ export function useRuns(connection: Connection | null, info: ModelInfo | null, o
     if (readFor !== null && !busy) keepRuns(runs);
   }, [runs, readFor, busy]);
 
+  useEffect(() => {
+    const leave = () => keepRuns(runs.map((run) => (run.state === "writing" ? cutOff(run) : run)));
+    window.addEventListener("pagehide", leave);
+    return () => window.removeEventListener("pagehide", leave);
+  }, [runs]);
+
   const change = useCallback((id: string, fields: Partial<Run>) => {
     setRuns((before) => before.map((run) => (run.id === id ? { ...run, ...fields } : run)));
   }, []);
 
   const carryOut = useCallback(
-    async (run: Run, before: Run[], through: Connection, model: ModelInfo) => {
+    async (run: Run, before: Run[], through: Connection, model: ModelInfo, ending: AbortSignal) => {
       const began = performance.now();
       const seconds = () => (performance.now() - began) / 1000;
       const options = toOptions(run.settings);
-      let cancelled = false;
+      let stay = () => {};
       try {
         const turns = before.flatMap(({ turn }) => (turn === null ? [] : [turn]));
         const { job, evidence, own } = run.chat
           ? await through.say(run.prompt, options, turns, model)
           : { ...(await through.submit({ text: run.prompt }, options)), own: null };
         change(run.id, { state: "writing", job, asked: evidence });
+        let cancelling: Promise<void> | null = null;
+        const cancel = () => {
+          cancelling ??= through.cancel(job).catch(() => {
+            cancelling = null;
+          });
+        };
+        ending.addEventListener("abort", cancel);
+        stay = through.cancelledOnLeaving(job);
         for await (const piece of through.follow(job)) {
           const { text, tokens, promptTokens, instructions, seed, finish } = piece;
           const turn = finish !== null && own !== null ? { own, answer: await through.answerIds(piece, model) } : null;
@@ -58,14 +73,14 @@ export function useRuns(connection: Connection | null, info: ModelInfo | null, o
             seconds: seconds(),
             state: finish === null ? "writing" : "ended",
           });
-          if (stopping.current && !cancelled && finish === null) {
-            cancelled = true;
-            await through.cancel(job);
-          }
+          // Stopped before there was a job, or the network did not take it.
+          if (ending.aborted && finish === null) cancel();
         }
       } catch (error) {
         change(run.id, { state: "ended", trouble: troubleOf(error), seconds: seconds() });
         onTrouble();
+      } finally {
+        stay();
       }
     },
     [change, onTrouble],
@@ -75,10 +90,11 @@ export function useRuns(connection: Connection | null, info: ModelInfo | null, o
   const begin = useCallback(
     (before: Run[], prompt: string, settings: Settings) => {
       if (connection === null || info === null) return;
-      stopping.current = false;
+      const ending = new AbortController();
+      current.current = ending;
       const run = newRun(connection.config.canister, prompt, settings, isChat(info));
       setRuns([...before, run]);
-      void carryOut(run, before, connection, info);
+      void carryOut(run, before, connection, info, ending.signal);
     },
     [connection, info, carryOut],
   );
@@ -87,20 +103,18 @@ export function useRuns(connection: Connection | null, info: ModelInfo | null, o
     [begin, runs],
   );
 
-  const stop = useCallback(() => {
-    stopping.current = true;
-    const job = running?.job;
-    // While it is being submitted there is nothing to cancel yet; the first piece sees to it then.
-    if (connection !== null && typeof job === "string") {
-      connection.cancel(job).catch(() => undefined);
-    }
-  }, [connection, running]);
-
+  const stop = useCallback(() => current.current?.abort(), []);
   const retry = useCallback(
     // Of a conversation the last turn is said again, with what was said before it.
     (run: Run) => begin(run.chat ? runs.filter((one) => one.id !== run.id) : runs, run.prompt, run.settings),
     [begin, runs],
   );
-  const clear = useCallback(() => setRuns((before) => before.filter(isRunning)), []);
+  const clear = useCallback(() => {
+    stop();
+    setRuns([]);
+  }, [stop]);
   return { runs, running, write, stop, retry, clear };
 }
+
+/** A run as it is found again by who left while it was written. */
+const cutOff = (run: Run): Run => ({ ...run, state: "ended", finish: "cancelled" });

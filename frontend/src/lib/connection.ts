@@ -2,12 +2,13 @@
  * The model canister over the agent, which verifies every answer. Loaded when the page has been
  * painted: all that needs the agent hangs on this module.
  */
-import { Actor, Cbor, Certificate, HttpAgent, LookupPathStatus, type Identity } from "@icp-sdk/core/agent";
+import { Actor, AnonymousIdentity, Cbor, Certificate, HttpAgent, LookupPathStatus, type Identity } from "@icp-sdk/core/agent";
 import { IDL } from "@icp-sdk/core/candid";
 import { Principal } from "@icp-sdk/core/principal";
 import { idlFactory, type _SERVICE, type ModelInfo, type Options, type Progress, type Prompt, type SubmitResult } from "@/bindings/model.did";
 import { fromHex, toHex, type PageConfig } from "@/lib/config";
 import { closed, idsOf, inTemplate, remembered, type Turn } from "@/lib/conversation";
+import { sentOnLeaving } from "@/lib/farewell";
 import { Refused } from "@/lib/trouble";
 import { certifiedCall, type Asked } from "@/receipt/evidence";
 
@@ -30,28 +31,30 @@ export interface Piece {
 
 export class Connection {
   readonly canister: Principal;
+  readonly caller: Principal;
   readonly actor: _SERVICE;
 
   private constructor(
     readonly config: PageConfig,
     readonly agent: HttpAgent,
     readonly rootKey: Uint8Array,
-    readonly caller: Principal,
+    readonly identity: Identity,
   ) {
+    this.caller = identity.getPrincipal();
     this.canister = Principal.fromText(config.canister);
     this.actor = Actor.createActor<_SERVICE>(idlFactory, { agent, canisterId: this.canister });
   }
 
-  static async open(config: PageConfig, identity?: Identity): Promise<Connection> {
+  static async open(config: PageConfig, identity: Identity = new AnonymousIdentity()): Promise<Connection> {
     const agent = HttpAgent.createSync({
       host: config.host,
-      ...(identity && { identity }),
+      identity,
       ...(config.rootKey && { rootKey: config.rootKey }),
     });
     // Only a network on this machine may say itself which key it has.
     if (config.rootKey === null && isLoopback(config.host)) await agent.fetchRootKey();
     if (agent.rootKey === null) throw new Error("The network's root key is not known.");
-    return new Connection(config, agent, agent.rootKey, await agent.getPrincipal());
+    return new Connection(config, agent, agent.rootKey, identity);
   }
 
   info(): Promise<ModelInfo> {
@@ -140,6 +143,11 @@ export class Connection {
 
   async cancel(job: string): Promise<void> {
     checked(await this.actor.cancel(fromHex(job)));
+  }
+
+  /** Cancels the job if the page is left from here on; what is returned ends that. */
+  cancelledOnLeaving(job: string): () => void {
+    return sentOnLeaving(this, "cancel", encoded("cancel", [fromHex(job)]));
   }
 }
 
