@@ -84,13 +84,16 @@ def _card(text: str) -> dict[str, str | None]:
 def _running(network: str | None, identity: str | None) -> list[dict[str, Any]]:
     from icgpt.client import ModelCanister
     from icgpt.errors import RefusedError
+    from icgpt.page import name_for
     from icgpt.principal import to_text
+    from icgpt.project import DEFAULT_NAME
 
     found = []
     with opened(network, identity) as (agent, target, project):
+        pages = {name_for(model) for model in (DEFAULT_NAME, *project.names())}
         for name in project.names():
             canister_id = project.lookup(name, target.name)
-            if canister_id is None:
+            if canister_id is None or name in pages:
                 continue
             value: dict[str, Any] = {"canister": name, "canister_id": to_text(canister_id)}
             try:
