@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from icgpt.checkpoint.config import check_tensors
 from icgpt.checkpoint.model_files import FILE_NAMES, Checkpoint
-from icgpt.checkpoint.safetensors import Tensor, read_header
+from icgpt.checkpoint.safetensors import FLOATS, Tensor, read_header, to_float32
 from icgpt.checkpoint.writing import Written, copied, write_safetensors
 from icgpt.errors import CheckpointError, quoted
 
@@ -125,13 +125,9 @@ def _narrowed(path: Path, matrix: Tensor, by_columns: bool) -> list[Written]:
 
 def _rows(path: Path, matrix: Tensor) -> Iterator[Floats]:
     """A matrix in pieces of whole rows, in float32."""
-    kind = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[matrix.dtype]
-    whole: NDArray[Any] = np.memmap(path, kind, "r", matrix.start, matrix.shape)
+    whole: NDArray[Any] = np.memmap(path, FLOATS[matrix.dtype], "r", matrix.start, matrix.shape)
     for rows in _slices(matrix.shape):
-        if matrix.dtype == "BF16":
-            yield (whole[rows].astype("<u4") << 16).view("<f4")
-        else:
-            yield whole[rows].astype("<f4")
+        yield to_float32(whole[rows], matrix.dtype)
 
 
 def _slices(shape: tuple[int, ...]) -> Iterator[slice]:

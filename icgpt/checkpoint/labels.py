@@ -17,8 +17,9 @@ import numpy as np
 
 from icgpt.checkpoint.config import MAX_CONFIG_BYTES
 from icgpt.checkpoint.model_files import Checkpoint, read_small
+from icgpt.checkpoint.safetensors import FLOATS, to_float32
 from icgpt.checkpoint.state_dict import LABEL_HEADS, StateDict
-from icgpt.checkpoint.writing import SIZES, Written
+from icgpt.checkpoint.writing import Written
 from icgpt.errors import CheckpointError
 
 MAX_LABELS: Final = 1000
@@ -85,7 +86,7 @@ def _names(end: str) -> list[str]:
 def _is_head(weights: StateDict[Written], name: str) -> bool:
     """Whether a tensor is over labels; what is over tokens has a row for each of them."""
     tensor = weights.tensors.get(name)
-    if tensor is None or len(tensor.shape) != 2 or tensor.dtype not in SIZES:
+    if tensor is None or len(tensor.shape) != 2 or tensor.dtype not in FLOATS:
         return False
     count, wide = tensor.shape
     most = min(MAX_LABELS, weights.vocabulary - 1)
@@ -108,15 +109,12 @@ def _longer(tensor: Written, rows: int, end: str = "weight") -> Written:
 
 
 def _floats(tensor: Written, count: int) -> list[float]:
-    if tensor.shape != (count,) or tensor.dtype not in SIZES:
+    if tensor.shape != (count,) or tensor.dtype not in FLOATS:
         raise CheckpointError(
             f"'{tensor.name}' does not fit the labels", "Use the files of one and the same model."
         )
-    data = b"".join(tensor.pieces())
-    if tensor.dtype == "BF16":
-        numbers = (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
-    else:
-        numbers = np.frombuffer(data, "<f4" if tensor.dtype == "F32" else "<f2")
+    stored = np.frombuffer(b"".join(tensor.pieces()), FLOATS[tensor.dtype])
+    numbers = to_float32(stored, tensor.dtype)
     if not np.isfinite(numbers).all():
         raise CheckpointError(f"'{tensor.name}' has numbers that are not finite")
     return [float(one) for one in numbers]

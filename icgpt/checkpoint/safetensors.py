@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from icgpt.errors import CheckpointError, quoted
 
@@ -45,6 +46,16 @@ _EXPONENTS: Final = {
     "F16": ("<u2", 0x7C00),
     "BF16": ("<u2", 0x7F80),
 }
+
+# How NumPy reads the floats of a file; it has no bfloat16, the upper half of a float32.
+FLOATS: Final = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+
+def to_float32(stored: NDArray[Any], dtype: str) -> NDArray[np.float32]:
+    """Numbers of a file, read as FLOATS says, in float32; of the same shape."""
+    if dtype == "BF16":
+        return (stored.astype("<u4") << 16).view("<f4")
+    return stored.astype("<f4")
 
 
 @dataclass(frozen=True)

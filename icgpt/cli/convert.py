@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import click
 from icgpt.cli.common import answer, bytes_text, count_text, json_option
 from icgpt.cli.completing import MODELS
 from icgpt.cli.help import Command
-from icgpt.cli.sources import source_options
+from icgpt.cli.sources import out_option, source_options
 
 if TYPE_CHECKING:
     from icgpt.checkpoint import Checkpoint
@@ -26,13 +25,7 @@ if TYPE_CHECKING:
     ],
 )
 @click.argument("source", shell_complete=MODELS)
-@click.option(
-    "--out",
-    metavar="FOLDER",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Where the model goes; it must be empty, or not there.",
-)
+@out_option("Where the model goes; it must be empty, or not there.")
 @click.option(
     "--precision",
     type=click.Choice(["int8"]),
@@ -54,15 +47,14 @@ def convert(
     tokenizer.json, which transformers and tokenizers read.
     """
     from icgpt.checkpoint.eight_bits import write_eight_bits
-    from icgpt.checkpoint.model_files import FILE_NAMES
+    from icgpt.hub.carried import carry_model
     from icgpt.hub.folders import check_free, new_folder
 
     check_free(out)
     checkpoint = open_source(source)
     with new_folder(out) as made:
         if precision is None:
-            for kind, file in checkpoint.files.items():
-                shutil.copyfile(file.path, made / FILE_NAMES[kind])
+            carry_model(checkpoint, made)
         else:
             write_eight_bits(checkpoint, made)
     files = {path.name: path.stat().st_size for path in sorted(out.iterdir())}

@@ -21,6 +21,12 @@ def precision_option(text: str) -> Callable[[F], F]:
     return click.option("--precision", type=click.Choice(["int8", "int16", "f32"]), help=text)
 
 
+def out_option(text: str) -> Callable[[F], F]:
+    """`--out FOLDER`, which the command writes."""
+    path = click.Path(path_type=Path)
+    return click.option("--out", metavar="FOLDER", required=True, type=path, help=text)
+
+
 def source_options(function: F) -> F:
     """`--model-name`, `--revision`, `--trust-pickle`; the command gets `open_source`.
 
@@ -64,6 +70,19 @@ def on_hub(source: str) -> bool:
     from icgpt.checkpoint.hub import is_hub_id
 
     return is_hub_id(source) and not Path(source).exists()
+
+
+def carried_source(
+    source: str, open_source: Callable[[str], Checkpoint], revision: str | None
+) -> tuple[Checkpoint | str, str, str | None]:
+    """What a folder takes along of a source, as (model, name, revision).
+
+    A model of the hub is not opened: the folder fetches it by its id, in that revision.
+    """
+    if on_hub(source):
+        return source, source.rpartition("/")[2], revision
+    model = open_source(source)
+    return model, model.name, None
 
 
 def _opening(function: F) -> F:

@@ -10,7 +10,7 @@ import click
 
 from icgpt.cli.common import answer, json_option, say
 from icgpt.cli.help import Command
-from icgpt.cli.sources import on_hub, source_options
+from icgpt.cli.sources import carried_source, out_option, source_options
 
 if TYPE_CHECKING:
     from icgpt.checkpoint import Checkpoint
@@ -26,13 +26,7 @@ if TYPE_CHECKING:
 )
 @click.argument("source")
 @source_options
-@click.option(
-    "--out",
-    metavar="FOLDER",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Where the Space goes.",
-)
+@out_option("Where the Space goes.")
 @click.option("--title", metavar="TEXT", help="What its page is called; the model's name.")
 @click.option("--push", "repository", metavar="OWNER/NAME", help="Send it to the hub.")
 @click.option("--private", is_flag=True, help="With --push: a Space that only you can see.")
@@ -63,10 +57,9 @@ def space(
     if repository is None and (private or dry_run):
         raise click.UsageError("--private and --dry-run go with --push.")
     target = None if repository is None else Target(repository, "space", private=private)
-    remote = on_hub(source)
-    model: Checkpoint | str = source if remote else open_source(source)
-    called = title or (source.rpartition("/")[2] if isinstance(model, str) else model.name)
-    write_space(out, called, model, ctx.params["revision"] if remote else None)
+    model, name, revision = carried_source(source, open_source, ctx.params["revision"])
+    called = title or name
+    write_space(out, called, model, revision)
     if target is None:
         answer(as_json, {"folder": str(out), "files": len(all_of(out).files)}, str(out))
         return

@@ -10,7 +10,7 @@ import click
 
 from icgpt.cli.common import answer, json_option
 from icgpt.cli.help import Command
-from icgpt.cli.sources import on_hub, precision_option, source_options
+from icgpt.cli.sources import carried_source, out_option, precision_option, source_options
 
 if TYPE_CHECKING:
     from icgpt.checkpoint import Checkpoint
@@ -26,13 +26,7 @@ if TYPE_CHECKING:
 @click.argument("source")
 @source_options
 @precision_option("How the weights are held; int8 when left out.")
-@click.option(
-    "--out",
-    metavar="FOLDER",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Where the Truss goes.",
-)
+@out_option("Where the Truss goes.")
 @click.option("--name", metavar="TEXT", help="What the model is called; its own name otherwise.")
 @json_option
 @click.pass_context
@@ -52,8 +46,6 @@ def truss(
     """
     from icgpt.hub.truss import write_truss
 
-    remote = on_hub(source)
-    model: Checkpoint | str = source if remote else open_source(source)
-    called = name or (source.rpartition("/")[2] if isinstance(model, str) else model.name)
-    write_truss(out, called, model, precision or "int8", ctx.params["revision"] if remote else None)
+    model, own_name, revision = carried_source(source, open_source, ctx.params["revision"])
+    write_truss(out, name or own_name, model, precision or "int8", revision)
     answer(as_json, {"folder": str(out)}, str(out))

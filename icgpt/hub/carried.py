@@ -36,8 +36,8 @@ def carry_package(folder: Path) -> None:
 
 
 def carry_model(checkpoint: Checkpoint, folder: Path) -> None:
-    """Puts a model's files into a new folder."""
-    folder.mkdir(parents=True)
+    """Puts a model's files into a folder, which is made where it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
     for kind, file in checkpoint.files.items():
         shutil.copyfile(file.path, folder / FILE_NAMES[kind])
 
