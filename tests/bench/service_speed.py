@@ -9,7 +9,9 @@ Both services run all the time, each on the same core, and one rests while the o
 round both write one answer, and then eight that are asked for at once, which PyTorch writes one
 after another. Answers are greedy and of the same length. The median of the rounds counts. Then
 eight clients ask our service for streams, again and again: how long answers take, and until the
-first token. The clients run on the other cores.
+first token. In the end eight long streams hold all places and a ninth caller waits; one stream is
+cut, and it counts how long it takes until the ninth caller has a token. The clients run on the
+other cores.
 """
 
 from __future__ import annotations
@@ -96,6 +98,31 @@ class Ours(Service):
         response.read()
         return first, time.perf_counter() - began
 
+    def freed(self, tokens: int) -> float:
+        """Seconds from the end of a caller's connection until the next in line has a token."""
+        long = {**_asked(tokens), "stream": True}
+        held = [self.post("/v1/completions", long) for _ in range(AT_ONCE)]
+        for response in held:
+            response.readline()
+        got: list[float] = []
+
+        def waits() -> None:
+            with self.post("/v1/completions", {**_asked(1), "stream": True}) as response:
+                response.readline()
+                got.append(time.perf_counter())
+
+        ninth = threading.Thread(target=waits)
+        ninth.start()
+        time.sleep(1)
+        if got:
+            raise SystemExit("the ninth caller did not have to wait")
+        cut = time.perf_counter()
+        held.pop().close()
+        ninth.join()
+        for response in held:
+            response.close()
+        return got[0] - cut
+
 
 class Torch(Service):
     """`torch_service.py`."""
@@ -168,6 +195,7 @@ def measure(services: dict[str, Any], rounds: int, tokens: int, each: int) -> di
             found[name]["one"].append(speed(service, 1, tokens))
             found[name]["eight"].append(speed(service, AT_ONCE, tokens))
         print(f"round {turn + 1} of {rounds}", file=sys.stderr)
+    cuts = [services["ours"].freed(10 * tokens) for _ in range(rounds)]
     alone = [services["ours"].stream(tokens)[0] for _ in range(rounds)]
     return {
         "speeds": {
@@ -177,6 +205,7 @@ def measure(services: dict[str, Any], rounds: int, tokens: int, each: int) -> di
         "milliseconds": {
             "first_alone": round(1000 * statistics.median(alone), 1),
             **latencies(services["ours"], each, tokens),
+            "freed_worst": round(1000 * max(cuts), 1),
         },
     }
 
@@ -200,6 +229,7 @@ def table(results: dict[str, Any]) -> str:
         "first_p99": "first token, eight clients, 99 of 100",
         "answer_p50": "whole answer, eight clients, median",
         "answer_p99": "whole answer, eight clients, 99 of 100",
+        "freed_worst": "from a cut stream to the next caller's first token, worst",
     }
     told = (
         f"{results['machine']}, load {results['load']}; median of {results['rounds']} rounds, "
