@@ -248,6 +248,33 @@ fn numbers_that_are_none_are_never_chosen() {
     }
 }
 
+/// As transformers' `InfNanRemoveLogitsProcessor` makes them: of logits where one token is chosen, of
+/// logarithms where beams are ranked, which one logit that is none spoils altogether.
+#[test]
+fn numbers_that_are_none_are_replaced_where_that_is_asked_for() {
+    const NONE: f32 = f32::NAN;
+    const MOST: f32 = f32::INFINITY;
+    let removing = Sampling {
+        remove_invalid_values: true,
+        ..sampling(0.0, None)
+    };
+    let sampler = Sampler::new(&removing, &[], &[]);
+    for (logits, likeliest, logarithms) in [
+        ([NONE, -1.0, -2.0], 0, [0.0; 3]),
+        ([NONE, 1.0, -2.0], 1, [0.0; 3]),
+        ([1.0, MOST, 5.0], 1, [0.0; 3]),
+        ([NONE, MOST, -MOST], 1, [0.0; 3]),
+        ([-MOST, -MOST, -1.0], 2, [f32::MIN, f32::MIN, 0.0]),
+        ([-1.0, NONE, NONE], 1, [0.0; 3]),
+    ] {
+        assert_eq!(removing.choose(&logits, 0), Some(likeliest), "{logits:?}");
+        let mut ranked = sampler.ranked(&logits, &[], 3, &mut Buffers::default());
+        ranked.sort_by_key(|&(token, _)| token);
+        let expected: Vec<(u32, f32)> = (0..).zip(logarithms).collect();
+        assert_eq!(ranked, expected, "{logits:?}");
+    }
+}
+
 #[test]
 fn of_equal_ones_the_lower_ids_make_up_the_mass() {
     let half = Sampling {
