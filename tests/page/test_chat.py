@@ -53,5 +53,15 @@ def test_a_turn_carries_what_was_said(chromium: Any, chat: str, instruct: ModelC
         page.get_by_role("button", name="Write it again").click()
         page.locator("article[data-run=ended]").nth(1).wait_for(timeout=SECONDS)
         assert page.locator("article").count() == 2
+
+        with page.expect_download(timeout=SECONDS) as download:
+            page.get_by_role("button", name="Save a receipt").last.click(timeout=SECONDS)
+        page.get_by_role("button", name="Verify").click()
+        page.locator("dialog input[type=file]").set_input_files(download.value.path())
+        page.get_by_text("The receipt holds.").wait_for(timeout=SECONDS)
+        proven = page.get_by_label("Prompt", exact=True).inner_text()
+        assert proven.startswith("Who are you?\n")
+        assert proven.endswith("\nAnd where?")
+        page.keyboard.press("Escape")
         page.get_by_role("button", name="New conversation").click()
         page.get_by_text("Ask the model something.").wait_for(timeout=SECONDS)

@@ -5,6 +5,7 @@ import { RunView } from "@/components/RunView";
 import { Button } from "@/components/ui/button";
 import type { Runs } from "@/hooks/useRuns";
 import type { Session } from "@/hooks/useSession";
+import { cn } from "@/lib/cn";
 import type { Run } from "@/lib/runs";
 
 interface Props {
@@ -19,7 +20,7 @@ export function Feed({ runs, session, chat, onUse }: Props) {
   const ordered = chat ? runs.runs : [...runs.runs].reverse();
   useFollowed(chat ? last : undefined);
   return (
-    <section aria-label="What was written" className="min-w-0 lg:pt-2">
+    <section aria-label="What was written" className={cn("min-w-0", !chat && "lg:pt-2")}>
       {ordered.length === 0 ? (
         <p className="py-10 text-center font-serif text-lg text-quiet">{chat ? "Ask the model something." : "What the model writes stands here."}</p>
       ) : (

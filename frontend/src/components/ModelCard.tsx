@@ -11,6 +11,9 @@ import type { Connection } from "@/lib/connection";
 import { brief, count, large } from "@/lib/format";
 import { isChat } from "@/lib/settings";
 
+const FAMILIES: Record<string, string> = { gpt2: "GPT-2", gptj: "GPT-J" };
+const PRECISIONS: Record<string, string> = { int8: "8 bits", int16: "16 bits", f32: "32 bits" };
+
 export function ModelCard({ info, connection }: { info: ModelInfo | null; connection: Connection | null }) {
   const module = useModuleHash(connection);
   const shape = info?.architecture[0];
@@ -20,9 +23,9 @@ export function ModelCard({ info, connection }: { info: ModelInfo | null; connec
       <dl className="grid gap-x-4 gap-y-1.5 [&>div]:flex [&>div]:items-baseline [&>div]:justify-between [&>div]:gap-4">
         {info && shape && (
           <>
-            <Row name="Kind">{`${shape.family.toUpperCase()}, ${isChat(info) ? "answers" : "continues"}`}</Row>
+            <Row name="Kind">{`${FAMILIES[shape.family] ?? shape.family}, ${isChat(info) ? "answers" : "continues"}`}</Row>
             <Row name="Size">{`${large(Number(shape.parameters))} parameters`}</Row>
-            <Row name="Precision">{info.precision}</Row>
+            <Row name="Precision">{PRECISIONS[info.precision] ?? info.precision}</Row>
             <Row name="Context">{`${count(shape.n_ctx)} tokens${info.context === "slide" ? ", sliding" : ""}`}</Row>
           </>
         )}

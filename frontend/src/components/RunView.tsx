@@ -48,7 +48,7 @@ export function RunView({ run, newest, session, busy, onRetry, onUse }: Props) {
         </p>
       )}
       <div className="mt-3 flex flex-wrap items-center justify-between gap-x-4 gap-y-1">
-        <p role={newest ? "status" : undefined} data-figures className="text-[0.8125rem] text-quiet tabular-nums">
+        <p role={newest ? "status" : undefined} data-figures className="min-w-0 overflow-hidden text-[0.8125rem] text-quiet tabular-nums">
           {run.state === "asking" ? "Asking the canister…" : <Figures run={run} />}
         </p>
         {!running && <Actions run={run} session={session} busy={busy} onRetry={onRetry} onUse={onUse} />}
@@ -82,15 +82,15 @@ function Figures({ run }: { run: Run }) {
     const ending = run.finish === null ? undefined : ENDINGS[run.finish];
     if (ending !== undefined) parts.push(ending);
   }
+  // The point before a part is cut off where a line begins.
   return (
-    <>
-      {parts.map((part, index) => (
-        <span key={index} className="inline-block">
-          {part}
-          {index < parts.length - 1 && <span className="mx-1.5 text-edge" aria-hidden>·</span>}
+    <span className="-ml-4 block">
+      {parts.map((part) => (
+        <span key={part} className="relative inline-block pl-4 before:absolute before:left-1.5 before:text-edge before:content-['·'/'']">
+          {part}{" "}
         </span>
       ))}
-    </>
+    </span>
   );
 }
 

@@ -25,6 +25,8 @@ interface State {
   identities: typeof import("@/lib/identity") | null;
 }
 
+const late = () => Promise.all([import("@/lib/connection"), import("@/lib/identity")]);
+
 export function useSession(): Session {
   const [state, setState] = useState<State>({
     config: null,
@@ -35,10 +37,7 @@ export function useSession(): Session {
   });
 
   const open = useCallback(async (config: PageConfig) => {
-    const [{ Connection }, identities] = await Promise.all([
-      import("@/lib/connection"),
-      import("@/lib/identity"),
-    ]);
+    const [{ Connection }, identities] = await late();
     const signedIn = await identities.restored(config);
     const connection = await Connection.open(config, signedIn ?? undefined);
     const principal = signedIn === null ? null : connection.caller.toText();
@@ -50,7 +49,9 @@ export function useSession(): Session {
     let again: ReturnType<typeof setTimeout>;
     const begin = async () => {
       try {
-        await open(await readConfig());
+        // Side by side: on a slow line each takes its time.
+        const [config] = await Promise.all([readConfig(), late()]);
+        await open(config);
       } catch (error) {
         if (left) return;
         setState((before) => ({ ...before, trouble: troubleOf(error) }));

@@ -1,6 +1,7 @@
 import { X } from "lucide-react";
 import { useEffect, useId, useRef, type ReactNode } from "react";
 import { Button } from "@/components/ui/button";
+import { Toasts } from "@/components/ui/toast";
 
 interface Props {
   title: string;
@@ -32,7 +33,10 @@ export function Dialog({ title, children, onClose }: Props) {
           <X aria-hidden />
         </Button>
       </div>
-      <div className="p-6">{children}</div>
+      {/* Those of the page would be said behind the dialog. */}
+      <Toasts>
+        <div className="p-6">{children}</div>
+      </Toasts>
     </dialog>
   );
 }
