@@ -1,7 +1,8 @@
 """From nothing to a model that answers: a local network, a canister on it, the model in the box.
 
-What is there already is used: a network that runs, a canister that has the code, the model in it.
-A canister that holds another model is left alone. `icgpt demo` and `./scripts/demo` are this.
+Where the network stays, a page for it too. What is there already is used: a network that runs, a
+canister that has the code, the model in it. A canister that holds another model is left alone.
+`icgpt demo` and `./scripts/demo` are this.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from icgpt import connect, deploy, network, project
+from icgpt import connect, deploy, network, page, project
 from icgpt.agent import Agent
 from icgpt.checkpoint import Checkpoint, open_checkpoint
 from icgpt.client import ModelCanister
@@ -86,3 +87,16 @@ def with_model(
             f"icgpt upload {CANISTER} {MODEL}",
         )
     return upload(model, checkpoint, show)
+
+
+def page_of(
+    agent: Agent, target: connect.Network, model: ModelCanister, say: Callable[[str], None]
+) -> str | None:
+    """The address of a page for the canister; None where no page has been built."""
+    home = project.find()
+    built = page.find_module(home)
+    if built is None:
+        return None
+    wasm = deploy.read_wasm(built)
+    done = page.deploy_page(agent, target, home, CANISTER, model.id, wasm, say=say)
+    return done.url if done else None

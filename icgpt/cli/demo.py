@@ -39,7 +39,7 @@ def demo(keep: bool, max_new_tokens: int, as_json: bool) -> None:
 
     Needs nothing but this package. The first time it takes some seconds more, in which the canister
     is compiled. The network ends with the demo unless it was running before; its canister and model
-    are kept for the next start.
+    are kept for the next start. On one that goes on, the model has a page in a canister of its own.
     """
     from icgpt import connect
     from icgpt import demo as room
@@ -66,6 +66,8 @@ def demo(keep: bool, max_new_tokens: int, as_json: bool) -> None:
             if not as_json:
                 _put(PROMPT)
             done = write(model, PROMPT, options, _silent if as_json else _put)
+            stays = host.stays and not done.interrupted
+            page = room.page_of(agent, host.network, model, _silent) if stays else None
     if done.interrupted:
         click.echo()
         raise KeyboardInterrupt
@@ -77,11 +79,14 @@ def demo(keep: bool, max_new_tokens: int, as_json: bool) -> None:
         "running": host.stays,
         "canister_id": canister,
         "model": parts.checkpoint.name,
+        "page": page,
         **done.completion.to_json(),
         "stats": figures,
     }
     answer(as_json, value, "")
     say(f"\n{statistics_line(figures)}")
+    if page is not None:
+        say(f"\nIn a browser: {page}")
     say("\nGo on with:" if host.stays else "\nGo on with `icgpt network start`, then:")
     for line in NEXT:
         say(f"  {line}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 from cli_kit import WASM, Cli, characters
 
 from icgpt import built as places
@@ -26,11 +28,16 @@ def test_on_a_network_that_runs(built: Cli, local: NetworkInfo) -> None:
     assert len(text) == len("ROMEO:") + 20 + 1
     assert "ready in" in built.err
     assert "icgpt network start" not in built.err
+    assert "In a browser: http://" in built.err
     again = built.json("demo", "-n", "20")
     assert "there already" in built.err
     assert "ROMEO:" + again["text"] + "\n" == text
     assert again["running"]
     assert network.status(local.state_dir) is not None
+    assert again["page"] in built.err
+    named = {"Host": urlsplit(again["page"]).netloc}
+    told = requests.get(f"{local.url}/config.json", headers=named, timeout=60)
+    assert told.json()["model_canister"] == again["canister_id"]
     assert again["canister_id"] == built.json("status")["canister_id"]
 
 
