@@ -7,13 +7,10 @@ some rounds; the network is a process of its own on the same cores.
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import pty
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,22 +71,8 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
         "first_token_seconds": round(median(first for first, _ in texts), 3),
         "first_token_worst_seconds": round(max(first for first, _ in texts), 3),
         f"whole_{TOKENS}_tokens_seconds": round(median(whole for _, whole in texts), 3),
-        "rounds": rounds,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} and the page")
-    parser.add_argument("--rounds", type=int, default=11)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        result = measure(Path(folder), options.rounds)
-    page.tell(options, "cli", RESULTS, result)
-
-
 if __name__ == "__main__":
-    main()
+    page.measured(__doc__, "cli", RESULTS, measure)

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import re
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +61,21 @@ def tell(options: argparse.Namespace, name: str, results: Path, found: dict[str,
         return
     for key, value in found.items():
         print(f"{key.replace('_', ' '):32} {value}")
+
+
+def measured(
+    words: str | None, name: str, results: Path, measure: Callable[[Path, int], dict[str, Any]]
+) -> None:
+    """The whole of a command: what is measured in a folder, in some rounds, and `tell` of it."""
+    parser = argparse.ArgumentParser(description=words)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--write", action="store_true", help=f"write {results.name} and the page")
+    parser.add_argument("--rounds", type=int, default=11)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(Path(folder), options.rounds)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    tell(options, name, results, {**found, "rounds": options.rounds, "machine": machine})
 
 
 def table(head: Row, rows: list[Row]) -> str:

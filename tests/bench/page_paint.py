@@ -8,13 +8,10 @@ and a line with 1.6 Mbit a second and 150 ms (what Lighthouse calls slow 4G).
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -89,8 +86,6 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
         **medians(near, ""),
         **medians(far, "_telephone"),
         "kilobytes": round(median(one["bytes"] for one in near) / 1000),
-        "rounds": rounds,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
     }
 
 
@@ -100,17 +95,5 @@ def medians(visits: list[dict[str, float]], suffix: str) -> dict[str, int]:
     return {f"{name}{suffix}_ms": round(median(one[name] for one in visits)) for name in names}
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} and the page")
-    parser.add_argument("--rounds", type=int, default=11)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        result = measure(Path(folder), options.rounds)
-    page.tell(options, "page", RESULTS, result)
-
-
 if __name__ == "__main__":
-    main()
+    page.measured(__doc__, "page", RESULTS, measure)
