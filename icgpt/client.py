@@ -95,6 +95,7 @@ class ModelCanister(Handle, Closing):
     # --- The model and its files
 
     info = Blocking(methods.info)
+    metrics = Blocking(methods.metrics)
     files = Blocking(methods.files)
     length = Blocking(methods.length)
     append = Blocking(methods.append)
@@ -199,6 +200,7 @@ class AsyncModelCanister(Handle, AsyncClosing):
     # --- The model and its files
 
     info = Awaiting(methods.info)
+    metrics = Awaiting(methods.metrics)
     files = Awaiting(methods.files)
     length = Awaiting(methods.length)
     append = Awaiting(methods.append)

@@ -15,6 +15,7 @@ from icgpt.candid import (
     FLOAT32,
     FLOAT64,
     NAT8,
+    NAT16,
     NAT32,
     NAT64,
     NULL,
@@ -197,6 +198,19 @@ QUOTAS: Final = Record(
     }
 )
 USAGE: Final = Record({"role": TEXT, "tokens_today": NAT64, "tokens_left": Opt(NAT64)})
+_HEADERS: Final = Vec(Record({0: TEXT, 1: TEXT}))
+HTTP_REQUEST: Final = Record(
+    {
+        "method": TEXT,
+        "url": TEXT,
+        "headers": _HEADERS,
+        "body": BLOB,
+        "certificate_version": Opt(NAT16),
+    }
+)
+HTTP_RESPONSE: Final = Record(
+    {"status_code": NAT16, "headers": _HEADERS, "body": BLOB, "upgrade": Opt(BOOL)}
+)
 TOKEN_IDS_RESULT: Final = _result(TOKEN_IDS)
 INFERENCE_RESULT: Final = _result(Record({"result": TOKEN_IDS_RESULT}))
 TOKENIZER_RESULT: Final = _result(Record({"token_ids": TOKEN_IDS, "tokens": Vec(TEXT)}))
@@ -254,4 +268,5 @@ METHODS: Final[dict[str, Method]] = {
     "set_per_message": Method((NAT64,), (EMPTY_RESULT,)),
     "set_precision": Method((Opt(TEXT),), (EMPTY_RESULT,)),
     "set_heap_for_weights": Method((NAT64,), (EMPTY_RESULT,)),
+    "http_request": Method((HTTP_REQUEST,), (HTTP_RESPONSE,), query=True),
 }

@@ -163,6 +163,13 @@ def info(canister: Handle) -> Steps[ModelInfo]:
     return ModelInfo.from_candid((yield from call(canister, "model_info")))
 
 
+def metrics(canister: Handle) -> Steps[str]:
+    """What the canister counts, as Prometheus reads it; of its use, if this identity may use it."""
+    request = {"method": "GET", "url": "/metrics", "headers": [], "body": b""}
+    answer = yield from call(canister, "http_request", {**request, "certificate_version": 2})
+    return bytes(answer["body"]).decode()
+
+
 def files(canister: Handle) -> Steps[dict[str, FileState]]:
     """What has arrived of each of the files."""
     found = yield from call(canister, "files")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import requests
-from aiohttp.test_utils import make_mocked_request
+from gateway_kit import Get, Meddler, asked, getter, swapped
 from model_kit import ROOT, target
 
 from icgpt.agent import Agent
@@ -23,8 +20,7 @@ from icgpt.network import NetworkInfo
 from icgpt.page import Page, deploy_page
 from icgpt.principal import to_text
 from icgpt.project import Project
-from icgpt.replica.gateway import REQUEST, Gateway, GatewayError
-from icgpt.replica.ingress import Request
+from icgpt.replica.gateway import REQUEST, GatewayError
 
 BUILT = ROOT / "canister" / "build"
 # Hidden files, such as the stamp of the set-up, are no part of the page.
@@ -58,30 +54,15 @@ def page(bring: Callable[..., Page]) -> Page:
 
 
 @pytest.fixture
-def get(page: Page, local: NetworkInfo) -> Callable[..., requests.Response]:
-    """Asks the local network's gateway, which checks what comes."""
-    host = page.url.removeprefix("http://").rstrip("/")
-
-    def run(
-        path: str, method: str = "GET", stream: bool = False, **headers: str
-    ) -> requests.Response:
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        return requests.request(
-            method,
-            local.url + path,
-            headers={"Host": host, "Accept-Encoding": "identity", **names},
-            timeout=60,
-            stream=stream,
-        )
-
-    return run
+def get(page: Page, local: NetworkInfo) -> Get:
+    return getter(local, page.done.canister_id)
 
 
 def url(file: Path) -> str:
     return "/" + file.relative_to(BUILT / "page").as_posix()
 
 
-def test_every_file_is_served_as_it_was_built(get: Callable[..., requests.Response]) -> None:
+def test_every_file_is_served_as_it_was_built(get: Get) -> None:
     assert any(url(file) == "/index.html" for file in FILES)
     for file in FILES:
         body = file.read_bytes()
@@ -94,7 +75,7 @@ def test_every_file_is_served_as_it_was_built(get: Callable[..., requests.Respon
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="unpacked by Node")
-def test_brotli_holds_the_same(get: Callable[..., requests.Response], tmp_path: Path) -> None:
+def test_brotli_holds_the_same(get: Get, tmp_path: Path) -> None:
     packed = tmp_path / "packed"
     unpack = "process.stdout.write(zlib.brotliDecompressSync(fs.readFileSync(process.argv[1])))"
     script = f"const fs = require('fs'), zlib = require('zlib'); {unpack}"
@@ -109,7 +90,7 @@ def test_brotli_holds_the_same(get: Callable[..., requests.Response], tmp_path: 
     assert get("/", Accept_Encoding="br").headers["Content-Encoding"] == "br"
 
 
-def test_what_browsers_are_told(get: Callable[..., requests.Response]) -> None:
+def test_what_browsers_are_told(get: Get) -> None:
     for file in [*FILES, BUILT / "page" / "config.json"]:
         headers = get(url(file)).headers
         policy = headers["Content-Security-Policy"].split("; ")
@@ -122,7 +103,7 @@ def test_what_browsers_are_told(get: Callable[..., requests.Response]) -> None:
     assert get("/").headers["Cache-Control"] == "no-cache"
 
 
-def test_unknown_paths_are_the_page(get: Callable[..., requests.Response]) -> None:
+def test_unknown_paths_are_the_page(get: Get) -> None:
     index = (BUILT / "page" / "index.html").read_bytes()
     for path in ("/", "/chat", "/a/b/?x=1", "/a%20b", "/assetsx", "/../etc/passwd"):
         answer = get(path)
@@ -130,7 +111,7 @@ def test_unknown_paths_are_the_page(get: Callable[..., requests.Response]) -> No
     assert get("/assets/of-an-older-page.js").status_code == 404
 
 
-def test_head_range_and_what_is_there_already(get: Callable[..., requests.Response]) -> None:
+def test_head_range_and_what_is_there_already(get: Get) -> None:
     whole = get("/")
     head = get("/", "HEAD")
     assert (head.status_code, head.content) == (200, b"")
@@ -143,7 +124,7 @@ def test_head_range_and_what_is_there_already(get: Callable[..., requests.Respon
 
 
 def test_the_page_is_told_its_model_and_network(
-    get: Callable[..., requests.Response], bring: Callable[..., Page], local: NetworkInfo
+    get: Get, bring: Callable[..., Page], local: NetworkInfo
 ) -> None:
     config = get("/config.json").json()
     assert config == {
@@ -161,7 +142,7 @@ def test_the_page_is_told_its_model_and_network(
 
 
 def test_what_was_said_is_kept_when_nothing_is_said(
-    agent: Agent, page: Page, get: Callable[..., requests.Response]
+    agent: Agent, page: Page, get: Get
 ) -> None:
     from icgpt import deploy as room
 
@@ -170,31 +151,6 @@ def test_what_was_said_is_kept_when_nothing_is_said(
     before = get("/config.json").json()
     room._install(agent, page.done.canister_id, wasm, digest, "upgrade")
     assert get("/config.json").json() == before
-
-
-class Meddler:
-    """Between a canister and a gateway that checks what comes from it."""
-
-    def __init__(self, agent: Agent, local: NetworkInfo) -> None:
-        self.agent = agent
-        self.gateway = Gateway(local.root_key, self.query, self.query)
-        self.change: Callable[[bytes], bytes] = bytes
-
-    async def query(self, request: Request) -> bytes:
-        arguments = (request.canister_id, request.method, request.arg)
-        return self.change(await asyncio.to_thread(self.agent.query, *arguments))
-
-    def get(self, canister: bytes, path: str = "/") -> Any:
-        return asyncio.run(self.gateway.page(make_mocked_request("GET", path), canister, False))
-
-
-def swapped(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
-    def run(reply: bytes) -> bytes:
-        assert old in reply
-        assert len(old) == len(new)
-        return reply.replace(old, new)
-
-    return run
 
 
 def test_what_was_changed_on_the_way_is_refused(
@@ -220,7 +176,3 @@ def test_what_was_changed_on_the_way_is_refused(
     assert json.loads(between.get(canister, "/config.json").body)["network"] == "local"
     with pytest.raises(GatewayError, match="another path"):
         between.get(canister)
-
-
-def asked(path: str) -> dict[str, Any]:
-    return {"method": "GET", "url": path, "headers": [], "body": b"", "certificate_version": 2}

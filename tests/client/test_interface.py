@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from model_kit import ROOT
 
@@ -71,10 +72,14 @@ class Did:
         if word == "opt":
             return Opt(self.type())
         if word in ("record", "variant"):
-            fields: dict[str, Type] = {}
+            fields: dict[Any, Type] = {}
             self.expect("{")
-            for name in self.items():
-                fields[name] = self.type() if self.take(":") else candid.NULL
+            for place, name in enumerate(self.items()):
+                if word == "record" and not self.take(":"):
+                    fields[place] = getattr(candid, name.upper())  # a tuple of plain types
+                else:
+                    plain = word == "variant" and not self.take(":")
+                    fields[name] = candid.NULL if plain else self.type()
                 self.take(";")
             return Record(fields) if word == "record" else Variant(fields)
         if word == "blob":

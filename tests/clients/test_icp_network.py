@@ -148,5 +148,5 @@ def test_the_candid_page_that_icp_installs(icp: Icp) -> None:
     assert page.status_code == 200, page.text
     assert "<html" in page.text.lower()
     named = {"Host": f"model.managed.localhost:{port}"}
-    answer = requests.get(f"http://127.0.0.1:{port}/", headers=named, timeout=30)
-    assert "no query method 'http_request'" in answer.text  # icp's name for our canister
+    answer = requests.get(f"http://127.0.0.1:{port}/model.json", headers=named, timeout=30)
+    assert answer.json()["canister"] == model(icp).text_id  # by icp's name for our canister

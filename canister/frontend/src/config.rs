@@ -2,6 +2,7 @@
 
 use candid::{CandidType, Principal};
 use ic_cdk::api::{env_var_name_exists, env_var_value};
+use icgpt_http::hex;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -34,14 +35,6 @@ pub enum Network {
     Mainnet,
     /// Another one, with the key in hexadecimal.
     Local(String),
-}
-
-/// Bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
 }
 
 impl Network {

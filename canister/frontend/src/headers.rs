@@ -1,9 +1,8 @@
 //! What every response of the page carries besides its content: what browsers may do with it.
 
-use crate::config::{Config, Network};
+use icgpt_http::Header;
 
-/// Name and value.
-pub type Header = (String, String);
+use crate::config::{Config, Network};
 
 /// Where calls to the Internet Computer go from a page that is at another address than its own.
 const MAINNET_HOSTS: &str = " https://icp-api.io https://icp0.io https://ic0.app";

@@ -1,37 +1,22 @@
-//! Certified responses (version 2), and which of them answers a request.
+//! The responses of the page, each certified, and which of them answers a request.
 //!
-//! A file has a response for each encoding, certified whatever the request was, so that HEAD and
-//! GET get the same one (a gateway leaves the body out). For a browser that has the file already
-//! there is an empty one, certified for requests that say so.
-//! See <https://internetcomputer.org/docs/references/http-gateway-protocol-spec>.
+//! A file has a response for each encoding, and one for who has it already.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use ic_http_certification::utils::add_v2_certificate_header;
 use ic_http_certification::{
-    CERTIFICATE_EXPRESSION_HEADER_NAME, DefaultCelBuilder, DefaultResponseCertification,
-    HttpCertification, HttpCertificationPath, HttpCertificationTree, HttpCertificationTreeEntry,
-    HttpRequest, HttpResponse, StatusCode,
+    HttpCertificationPath, HttpCertificationTree, HttpRequest, HttpResponse, StatusCode,
 };
-use sha2::{Digest, Sha256};
+use icgpt_http::{Certified, Error, Header, etag, failure, header};
 
 use crate::File;
-use crate::config::hex;
-use crate::headers::{Header, caching, common};
+use crate::headers::{caching, common};
 
 /// Names below it change with their content: what is not there is no page but an old name.
 const LASTING: &str = "/assets";
 const INDEX: &str = "/index.html";
 const CONFIG: &str = "/config.json";
-
-type Error = String;
-
-/// A response and its place in the tree.
-struct Certified {
-    response: HttpResponse<'static>,
-    entry: HttpCertificationTreeEntry<'static>,
-}
 
 /// A file in one encoding.
 struct Form {
@@ -124,24 +109,19 @@ impl Site {
             }
             None => &self.index,
         };
-        let accepted = header(request, "accept-encoding").unwrap_or_default();
+        let accepted = header(request.headers(), "accept-encoding").unwrap_or_default();
         let Some(form) = forms.iter().find(|form| accepts(accepted, form.encoding)) else {
             return failure(StatusCode::INTERNAL_SERVER_ERROR, "The page is missing.\n");
         };
-        let same = header(request, "if-none-match") == Some(form.etag.as_str());
+        let same = header(request.headers(), "if-none-match") == Some(form.etag.as_str());
         let chosen = if same && request.method() == "GET" {
             &form.unchanged
         } else {
             &form.whole
         };
-        let mut response = chosen.response.clone();
-        match self.tree.witness(&chosen.entry, &path) {
-            Ok(witness) => {
-                let place = chosen.entry.path.to_expr_path();
-                add_v2_certificate_header(certificate, &mut response, &witness, &place);
-                response
-            }
-            Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        match chosen.witness(&self.tree, &path) {
+            Ok(witness) => chosen.proven(certificate, &witness),
+            Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
         }
     }
 
@@ -159,13 +139,13 @@ impl Site {
             let mut headers = headers.to_vec();
             headers.push(("etag".into(), etag.clone()));
             headers.push(("vary".into(), "accept-encoding".into()));
-            let unchanged = unchanged(&headers, &etag, path.clone())?;
+            let unchanged = Certified::unchanged(&headers, &etag, path.clone())?;
             if !encoding.is_empty() {
                 headers.push(("content-encoding".into(), (*encoding).into()));
             }
-            let whole = whole(status, headers, body.clone(), path.clone())?;
-            self.tree.insert(&whole.entry);
-            self.tree.insert(&unchanged.entry);
+            let whole = Certified::whole(status, headers, body.clone(), path.clone())?;
+            whole.enter(&mut self.tree);
+            unchanged.enter(&mut self.tree);
             forms.push(Form {
                 encoding,
                 etag,
@@ -175,83 +155,6 @@ impl Site {
         }
         Ok(forms)
     }
-}
-
-/// A response that is certified whatever was asked.
-fn whole(
-    status: StatusCode,
-    mut headers: Vec<Header>,
-    body: Cow<'static, [u8]>,
-    path: HttpCertificationPath<'static>,
-) -> Result<Certified, Error> {
-    let all = DefaultResponseCertification::response_header_exclusions(vec![]);
-    let expression = DefaultCelBuilder::response_only_certification()
-        .with_response_certification(all)
-        .build();
-    headers.push((
-        CERTIFICATE_EXPRESSION_HEADER_NAME.into(),
-        expression.to_string(),
-    ));
-    let response = HttpResponse::builder()
-        .with_status_code(status)
-        .with_headers(headers)
-        .with_body(body)
-        .build();
-    let certification = HttpCertification::response_only(&expression, &response, None)
-        .map_err(|error| error.to_string())?;
-    Ok(Certified {
-        response,
-        entry: HttpCertificationTreeEntry::new(path, certification),
-    })
-}
-
-/// A response without a body, certified for who says that it has the file.
-fn unchanged(
-    headers: &[Header],
-    etag: &str,
-    path: HttpCertificationPath<'static>,
-) -> Result<Certified, Error> {
-    let all = DefaultResponseCertification::response_header_exclusions(vec![]);
-    let expression = DefaultCelBuilder::full_certification()
-        .with_request_headers(vec!["if-none-match"])
-        .with_response_certification(all)
-        .build();
-    let mut headers = headers.to_vec();
-    headers.push((
-        CERTIFICATE_EXPRESSION_HEADER_NAME.into(),
-        expression.to_string(),
-    ));
-    let response = HttpResponse::not_modified(headers).build();
-    let request = HttpRequest::get("/")
-        .with_headers(vec![("if-none-match".into(), etag.into())])
-        .build();
-    let certification = HttpCertification::full(&expression, &request, &response, None)
-        .map_err(|error| error.to_string())?;
-    Ok(Certified {
-        response,
-        entry: HttpCertificationTreeEntry::new(path, certification),
-    })
-}
-
-/// An answer that nobody has certified; gateways say so to who asked.
-fn failure(status: StatusCode, text: &str) -> HttpResponse<'static> {
-    HttpResponse::builder()
-        .with_status_code(status)
-        .with_body(text.as_bytes().to_vec())
-        .build()
-}
-
-/// What names a body.
-fn etag(body: &[u8]) -> String {
-    format!("\"{}\"", hex(&Sha256::digest(body)[..16]))
-}
-
-fn header<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
-    let found = request
-        .headers()
-        .iter()
-        .find(|(key, _)| key.eq_ignore_ascii_case(name));
-    found.map(|(_, value)| value.as_str())
 }
 
 /// Whether a list such as `gzip, br;q=0.5` has an encoding; the body as it is fits always.

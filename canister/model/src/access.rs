@@ -4,12 +4,13 @@ use candid::Principal;
 use ic_cdk::api::{is_controller, msg_caller};
 
 use crate::error::Error;
+use crate::http;
 use crate::reply;
 use crate::storage;
 use crate::types::Access;
 
 /// Methods that need a manager. Their ingress is turned away before it costs the canister cycles.
-const MANAGER_METHODS: [&str; 24] = [
+const MANAGER_METHODS: [&str; 26] = [
     "begin",
     "write",
     "commit",
@@ -33,6 +34,8 @@ const MANAGER_METHODS: [&str; 24] = [
     "remove_user",
     "set_public_mode",
     "set_per_message",
+    "set_precision",
+    "set_heap_for_weights",
     "set_quotas",
 ];
 
@@ -76,9 +79,13 @@ fn is_manager(caller: &Principal) -> bool {
     storage::with(|storage| storage.managers.contains(caller)) || is_controller(caller)
 }
 
+/// Whether anyone may use the model.
+pub fn is_public() -> bool {
+    storage::with(|storage| storage.meta().public)
+}
+
 fn is_user(caller: &Principal) -> bool {
-    storage::with(|storage| storage.meta().public || storage.users.contains(caller))
-        || is_manager(caller)
+    is_public() || storage::with(|storage| storage.users.contains(caller)) || is_manager(caller)
 }
 
 /// Guard of methods that change the model or the lists.
@@ -175,6 +182,7 @@ fn remove_user(principal: Principal) {
 #[ic_cdk::update(guard = "manager")]
 fn set_public_mode(public: bool) {
     storage::with(|storage| storage.update(|meta| meta.public = public));
+    http::renew();
 }
 
 #[ic_cdk::query]

@@ -2,29 +2,37 @@
 //!
 //! | path | value |
 //! |---|---|
+//! | `http_expr` | what gateways check HTTP responses by: see [`crate::http`] |
 //! | `jobs/<id>` | SHA-256 of a finished job's receipt |
 //! | `model` | SHA-256 that names the running model |
 //!
 //! A query shows the subnet's certificate of the root and a witness: the part of the tree that
 //! leads from the root to the asked leaf, in the CBOR of the interface specification
 //! (<https://internetcomputer.org/docs/references/ic-interface-spec#certification>). Labels of one
-//! level stand in order, so that `http_assets` finds its place before `jobs`.
+//! level stand in order.
 
 use std::cell::RefCell;
 
 use ic_certification::{
     AsHashTree, Hash, HashTree, HashTreeNode, RbTree, fork, fork_hash, labeled, labeled_hash, leaf,
-    leaf_hash,
+    leaf_hash, pruned,
 };
 
 #[derive(Default)]
 struct Tree {
+    /// Root of the part below `http_expr`, that label included.
+    http: Hash,
     jobs: RbTree<[u8; 32], Hash>,
     model: Hash,
 }
 
 impl Tree {
     fn root_hash(&self) -> Hash {
+        fork_hash(&self.http, &self.own_hash())
+    }
+
+    /// Root of all but the part for gateways.
+    fn own_hash(&self) -> Hash {
         fork_hash(
             &labeled_hash(b"jobs", &self.jobs.root_hash()),
             &labeled_hash(b"model", &leaf_hash(&self.model)),
@@ -32,10 +40,13 @@ impl Tree {
     }
 
     fn witness(&self, job: &[u8; 32]) -> HashTree {
-        fork(
-            labeled("jobs", self.jobs.witness(job)),
-            labeled("model", leaf(self.model)),
-        )
+        let jobs = labeled("jobs", self.jobs.witness(job));
+        let model = labeled("model", leaf(self.model));
+        fork(pruned(self.http), fork(jobs, model))
+    }
+
+    fn witness_with(&self, http: HashTree) -> HashTree {
+        fork(http, pruned(self.own_hash()))
     }
 }
 
@@ -61,6 +72,17 @@ pub fn set(model: Hash, jobs: impl Iterator<Item = ([u8; 32], Hash)>) {
             tree
         });
     });
+}
+
+/// Sets the part for gateways, by its root.
+pub fn set_http(root: Hash) {
+    change(|tree| tree.http = root);
+}
+
+/// The whole tree with nothing shown but the part for gateways, which has to be the one whose root
+/// was set.
+pub fn witness_with(http: HashTree) -> HashTree {
+    TREE.with_borrow(|tree| tree.witness_with(http))
 }
 
 /// Names the running model.
@@ -134,8 +156,13 @@ fn bytes(value: &[u8], out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
+    fn part() -> HashTree {
+        labeled("http_expr", leaf([3]))
+    }
+
     fn tree(jobs: u8) -> Tree {
         let mut tree = Tree {
+            http: part().digest(),
             model: [9; 32],
             ..Tree::default()
         };
@@ -160,6 +187,10 @@ mod tests {
             }
             let absent = tree.witness(&[200; 32]);
             assert_eq!(absent.digest(), tree.root_hash());
+            let for_gateways = tree.witness_with(part());
+            assert_eq!(for_gateways.digest(), tree.root_hash());
+            let found = for_gateways.lookup_path([&b"http_expr"[..]]);
+            assert_eq!(found, ic_certification::LookupResult::Found(&[3]));
         }
     }
 
@@ -167,7 +198,7 @@ mod tests {
     fn cbor_is_that_of_the_specification() {
         let tree = fork(
             labeled("a", leaf([1, 2])),
-            fork(ic_certification::empty(), ic_certification::pruned([7; 32])),
+            fork(ic_certification::empty(), pruned([7; 32])),
         );
         let mut wanted = vec![
             0xd9, 0xd9, 0xf7, 0x83, 1, 0x83, 2, 0x41, b'a', 0x82, 3, 0x42, 1, 2, 0x83, 1, 0x81, 0,

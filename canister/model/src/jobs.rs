@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::answer::{self, View};
 use crate::certified;
 use crate::error::Error;
+use crate::figures;
 use crate::options;
 use crate::quotas;
 use crate::random;
@@ -80,7 +81,8 @@ fn ask(prompt: &Prompt, options: Options, template_wanted: bool, seed: u64) -> R
 /// Takes a job in; it waits for its first stretch.
 fn enter(caller: Principal, id: Id, ask: Ask, kind: Kind) -> Result<u64, Error> {
     let longest = ask.options.longest(ask.prompt.len()) * ask.options.answers();
-    let charge = quotas::take(&caller, ask.prompt.len() as u64 + longest)?;
+    let charge = quotas::take(&caller, ask.prompt.len() as u64 + longest);
+    let charge = charge.inspect_err(|_| figures::refused())?;
     let entered = desk::with(|desk| {
         desk.may_enter(charge.purse)?;
         Ok(desk.enter(Job {
@@ -88,7 +90,10 @@ fn enter(caller: Principal, id: Id, ask: Ask, kind: Kind) -> Result<u64, Error> 
             ..Job::new(id, caller, kind, ask, charge.clone())
         }))
     });
-    entered.inspect_err(|_| quotas::give_back(&charge, 0))
+    entered.inspect_err(|_| {
+        quotas::give_back(&charge, 0);
+        figures::refused();
+    })
 }
 
 /// A name for a job whose caller does not have to be told it: hard to guess without the key, too.
@@ -315,6 +320,19 @@ pub fn certificate(caller: Principal, id: &[u8]) -> Result<JobCertificate, Error
         witness: ByteBuf::from(witness),
         receipt: ByteBuf::from(receipt),
     })
+}
+
+/// Whether there is a place for another job, whoever asks.
+///
+/// # Errors
+/// [`Error::Busy`].
+pub fn may_enter() -> Result<(), Error> {
+    desk::with(|desk| desk.may_enter(None))
+}
+
+/// How many jobs there are.
+pub fn at_once() -> desk::AtOnce {
+    desk::with(|desk| desk.at_once())
 }
 
 /// Lets go of the model that jobs ran with, which gives back its memory and theirs.

@@ -3,14 +3,16 @@
 //! A thin shell over [`icgpt_engine`], which does the arithmetic. Data flows one way:
 //! [`seed`] and [`upload`] take uploaded bytes, [`files`] keeps them in [`storage`], [`serving`] packs and loads
 //! the model, [`jobs`] generates with it in [`slices`] of messages and has the answers [`certified`]. [`access`]
-//! says who may call what, [`quotas`] how much of it.
+//! says who may call what, [`quotas`] how much of it. [`http`] tells browsers and monitors about it.
 
 mod access;
 mod answer;
 mod arrivals;
 mod certified;
 mod error;
+mod figures;
 mod files;
+mod http;
 mod jobs;
 mod options;
 mod own;
@@ -37,6 +39,8 @@ static CANDID: [u8; include_bytes!("../model.did").len()] = *include_bytes!("../
 fn init() {
     open_storage();
     access::install(ic_cdk::api::msg_caller());
+    figures::begin();
+    http::renew();
 }
 
 #[ic_cdk::post_upgrade]
@@ -51,6 +55,8 @@ fn post_upgrade() {
              to begin anew"
         ));
     }
+    figures::begin();
+    http::renew();
 }
 
 fn open_storage() {
@@ -75,6 +81,7 @@ mod tests {
 
     use candid::Principal;
     use candid_parser::utils::{CandidSource, service_compatible, service_equal};
+    use ic_http_certification::HttpResponse;
     use serde_bytes::ByteBuf;
 
     use crate::types::*;

@@ -12,6 +12,7 @@ use serde_bytes::ByteBuf;
 use crate::access::{manager, user};
 use crate::error::Error;
 use crate::files::{self, Kind};
+use crate::http;
 use crate::jobs;
 use crate::packed;
 use crate::quotas;
@@ -34,8 +35,9 @@ fn files() -> Files {
     }
 }
 
+/// The running model, or how far its set-up has come.
 #[ic_cdk::query]
-fn model_info() -> ModelInfo {
+pub fn model_info() -> ModelInfo {
     let model = serving::model().ok();
     let config = model.as_ref().map(|model| model.config());
     let live = |kind| files::state(kind).live.map(|info| info.sha256);
@@ -201,5 +203,6 @@ fn set_per_message(instructions: u64) -> Result<(), String> {
         ));
     }
     storage::with(|storage| storage.update(|meta| meta.per_message = Some(instructions)));
+    http::renew();
     Ok(())
 }

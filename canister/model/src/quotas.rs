@@ -169,13 +169,11 @@ pub fn jobs_at_once(purse: Option<Principal>) -> u32 {
     }
 }
 
-/// Takes tokens from a caller's quota of today.
+/// Whether the canister has the cycles for new work.
 ///
 /// # Errors
-/// [`Error::Quota`] when it has too few left, [`Error::LowOnCycles`] when the canister has; then
-/// nothing is taken.
-pub fn take(caller: &Principal, tokens: u64) -> Result<Charge, Error> {
-    let quotas = current();
+/// [`Error::LowOnCycles`].
+pub fn afford_work(quotas: &Quotas) -> Result<(), Error> {
     let balance = ic_cdk::api::canister_cycle_balance();
     if balance < u128::from(quotas.cycles_floor) {
         return Err(Error::LowOnCycles {
@@ -183,6 +181,17 @@ pub fn take(caller: &Principal, tokens: u64) -> Result<Charge, Error> {
             floor: quotas.cycles_floor,
         });
     }
+    Ok(())
+}
+
+/// Takes tokens from a caller's quota of today.
+///
+/// # Errors
+/// [`Error::Quota`] when it has too few left, [`Error::LowOnCycles`] when the canister has; then
+/// nothing is taken.
+pub fn take(caller: &Principal, tokens: u64) -> Result<Charge, Error> {
+    let quotas = current();
+    afford_work(&quotas)?;
     let (purse, most) = purse(caller, &quotas);
     let Some(owner) = purse else {
         return Ok(Charge::default());

@@ -13,6 +13,7 @@ use icgpt_engine::{
 use crate::certified;
 use crate::error::Error;
 use crate::files::{self, Kind, StableFile};
+use crate::http;
 use crate::jobs;
 use crate::packed;
 use crate::slices::{PIECE, Stretch, next_message};
@@ -180,7 +181,9 @@ fn make_room(bytes: u64) -> Result<(), Error> {
             Ok(())
         }
         _ => Ok(()),
-    })
+    })?;
+    http::renew();
+    Ok(())
 }
 
 /// Chooses how many bytes of weights the heap may hold, from the next set-up or upgrade on.
@@ -209,6 +212,7 @@ pub fn choose_precision(name: Option<String>) -> Result<(), Error> {
         name.parse::<Precision>()?;
     }
     storage::with(|storage| storage.update(|meta| meta.next_precision = name));
+    http::renew();
     Ok(())
 }
 
@@ -293,6 +297,7 @@ pub async fn set_up_model() -> Result<(), Error> {
         Err(error) => {
             if MODEL.with_borrow(Option::is_none) {
                 rebuild_model()?;
+                http::renew();
             }
             return Err(error);
         }
@@ -331,6 +336,7 @@ pub async fn set_up_model() -> Result<(), Error> {
     NEEDS_SET_UP.set(false);
     jobs::let_go_of_model();
     certified::set_model(model_name());
+    http::renew();
     Ok(())
 }
 
@@ -347,6 +353,7 @@ pub fn set_up_tokenizer() -> Result<(), Error> {
     }
     files::promote(&[Kind::Tokenizer]);
     TOKENIZER.set(Some(Rc::new(tokenizer)));
+    http::renew();
     Ok(())
 }
 

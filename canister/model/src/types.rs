@@ -328,3 +328,18 @@ pub struct Usage {
     /// Tokens left of it; none when there is no limit.
     pub tokens_left: Option<u64>,
 }
+
+/// What an HTTP gateway passes on.
+#[derive(CandidType, Deserialize)]
+pub struct HttpRequest {
+    /// Such as `GET`.
+    pub method: String,
+    /// Path and query.
+    pub url: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// What was sent with it.
+    pub body: ByteBuf,
+    /// The newest kind of proof that the gateway can check.
+    pub certificate_version: Option<u16>,
+}

@@ -19,6 +19,7 @@ use super::queue::Queue;
 use super::store;
 use crate::certified;
 use crate::error::Error;
+use crate::figures;
 use crate::quotas;
 use crate::serving;
 use crate::slices::Stretch;
@@ -65,6 +66,16 @@ pub fn with<T>(work: impl FnOnce(&mut Desk) -> T) -> T {
     DESK.with_borrow_mut(work)
 }
 
+/// How many jobs there are.
+pub struct AtOnce {
+    /// Sharing the passes.
+    pub running: usize,
+    /// Waiting for a place.
+    pub waiting: usize,
+    /// Ended, and readable.
+    pub kept: usize,
+}
+
 /// A running or an ended job.
 pub enum Found<'a> {
     /// It has not ended.
@@ -100,6 +111,15 @@ impl Desk {
             return Err(Error::TooManyJobs(most));
         }
         Ok(())
+    }
+
+    /// How many there are.
+    pub fn at_once(&self) -> AtOnce {
+        AtOnce {
+            running: self.crew.as_ref().map_or(0, Crew::len),
+            waiting: self.queue.len(),
+            kept: self.ended.len(),
+        }
     }
 
     /// Whether there is anything to do.
@@ -341,6 +361,9 @@ impl Desk {
         };
         self.queue.remove(job.owner, number);
         quotas::give_back(&job.charge, job.computed());
+        let (prompt, begun) = (job.ask.prompt.len() as u64, job.ask.begun().len() as u64);
+        let written = job.computed().saturating_sub(prompt + begun);
+        figures::ended(&finish, prompt, written, job.instructions);
         let (id, kind, gone) = (job.id, job.kind, job.ending.is_some());
         let ended = job.ended(finish);
         if kind.stays() {
