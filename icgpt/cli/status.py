@@ -17,6 +17,7 @@ def status(canister: str, network: str | None, identity: str | None, as_json: bo
     """Show network, canister and model."""
     from icgpt.client import ModelCanister
     from icgpt.errors import no_such_canister
+    from icgpt.page import address
     from icgpt.principal import to_text
 
     with opened(network, identity) as (agent, target, project):
@@ -31,6 +32,7 @@ def status(canister: str, network: str | None, identity: str | None, as_json: bo
             "identity": str(agent.identity),
             "canister": canister,
             "canister_id": text,
+            "http": address(target, canister_id),
             "module_hash": module.hex() if module else None,
             "model": None,
             "files": None,
@@ -55,6 +57,7 @@ def status(canister: str, network: str | None, identity: str | None, as_json: bo
             value["files"] = {name: state.to_json() for name, state in files.items()}
             value["access"] = access.to_json()
             lines.append(("code", f"{info.module_version}  sha256 {module.hex()[:16]}…"))
+            lines.append(("http", f"{value['http']} has model.json, health and metrics"))
             lines += _model_lines(info)
             lines += _file_lines(files)
             public = "anyone may use it" if access.public else "users and managers only"

@@ -20,6 +20,7 @@ from icgpt.client import ModelCanister
 from icgpt.connect import Network, connect
 from icgpt.identity import anonymous
 from icgpt.network import NetworkInfo
+from icgpt.principal import to_text
 from icgpt.replica.launcher import write_program
 
 pytestmark = pytest.mark.skipif(find_icp() is None, reason="icp is not installed")
@@ -149,4 +150,4 @@ def test_the_candid_page_that_icp_installs(icp: Icp) -> None:
     assert "<html" in page.text.lower()
     named = {"Host": f"model.managed.localhost:{port}"}
     answer = requests.get(f"http://127.0.0.1:{port}/model.json", headers=named, timeout=30)
-    assert answer.json()["canister"] == model(icp).text_id  # by icp's name for our canister
+    assert answer.json()["canister"] == to_text(model(icp).id)  # by icp's name for our canister

@@ -19,7 +19,7 @@ from pathlib import Path
 from model_kit import ROOT
 
 RUN = ("bash", "python")
-SHOWN = ("text", "json", "toml", "candid", "ini")
+SHOWN = ("text", "json", "toml", "candid", "ini", "yaml")
 _MARK = re.compile(r"<!-- (needs|file|status|run by|not run|signature)(?:: (.*?))? -->")
 _FENCE = re.compile(r"```(\w*)$")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

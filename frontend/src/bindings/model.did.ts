@@ -77,6 +77,23 @@ export type Finish = { 'context' : null } |
   { 'failed' : string };
 export type FloatsResult = { 'Ok' : Array<number> } |
   { 'Err' : string };
+/**
+ * What HTTP gateways ask and are answered.
+ */
+export type HeaderField = [string, string];
+export interface HttpRequest {
+  'url' : string,
+  'method' : string,
+  'body' : Uint8Array,
+  'headers' : Array<HeaderField>,
+  'certificate_version' : [] | [number],
+}
+export interface HttpResponse {
+  'body' : Uint8Array,
+  'headers' : Array<HeaderField>,
+  'upgrade' : [] | [boolean],
+  'status_code' : number,
+}
 export interface InferenceRecord { 'result' : TokenIDsResult }
 export type InferenceResult = { 'Ok' : InferenceRecord } |
   { 'Err' : string };
@@ -372,6 +389,11 @@ export interface _SERVICE {
    */
   'generate' : ActorMethod<[string, number, number], TextResult>,
   /**
+   * `/model.json`, certified, and `/health` and `/metrics`, which are not: anyone may have changed
+   * them on the way. Figures of its use are told those who may use the model.
+   */
+  'http_request' : ActorMethod<[HttpRequest], HttpResponse>,
+  /**
    * So many ids that follow these, drawn at that temperature. No template is put round them.
    */
   'inference' : ActorMethod<[Uint32Array, number, number], InferenceResult>,
@@ -612,6 +634,20 @@ export const idlFactory: IDL.InterfaceFactory = ({ IDL }) => {
     'config' : FileState,
     'packed' : IDL.Opt(FileState),
   });
+  const HeaderField = IDL.Tuple(IDL.Text, IDL.Text);
+  const HttpRequest = IDL.Record({
+    'url' : IDL.Text,
+    'method' : IDL.Text,
+    'body' : IDL.Vec(IDL.Nat8),
+    'headers' : IDL.Vec(HeaderField),
+    'certificate_version' : IDL.Opt(IDL.Nat16),
+  });
+  const HttpResponse = IDL.Record({
+    'body' : IDL.Vec(IDL.Nat8),
+    'headers' : IDL.Vec(HeaderField),
+    'upgrade' : IDL.Opt(IDL.Bool),
+    'status_code' : IDL.Nat16,
+  });
   const TokenIDsResult = IDL.Variant({
     'Ok' : IDL.Vec(IDL.Nat32),
     'Err' : IDL.Text,
@@ -727,6 +763,7 @@ export const idlFactory: IDL.InterfaceFactory = ({ IDL }) => {
     'discard' : IDL.Func([FileKind], [EmptyResult], []),
     'files' : IDL.Func([], [Files], ['query']),
     'generate' : IDL.Func([IDL.Text, IDL.Nat8, IDL.Float64], [TextResult], []),
+    'http_request' : IDL.Func([HttpRequest], [HttpResponse], ['query']),
     'inference' : IDL.Func(
         [IDL.Vec(IDL.Nat32), IDL.Nat8, IDL.Float64],
         [InferenceResult],
