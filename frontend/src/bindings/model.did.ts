@@ -78,9 +78,12 @@ export type Finish = { 'context' : null } |
 export type FloatsResult = { 'Ok' : Array<number> } |
   { 'Err' : string };
 /**
- * What HTTP gateways ask and are answered.
+ * Name and value.
  */
 export type HeaderField = [string, string];
+/**
+ * What an HTTP gateway passes on.
+ */
 export interface HttpRequest {
   'url' : string,
   'method' : string,
@@ -88,6 +91,9 @@ export interface HttpRequest {
   'headers' : Array<HeaderField>,
   'certificate_version' : [] | [number],
 }
+/**
+ * What it is answered. `upgrade` is never said.
+ */
 export interface HttpResponse {
   'body' : Uint8Array,
   'headers' : Array<HeaderField>,
@@ -389,8 +395,8 @@ export interface _SERVICE {
    */
   'generate' : ActorMethod<[string, number, number], TextResult>,
   /**
-   * `/model.json`, certified, and `/health` and `/metrics`, which are not: anyone may have changed
-   * them on the way. Figures of its use are told those who may use the model.
+   * `/model.json`, which is certified, and `/health` and `/metrics`, which nobody vouches for: whoever
+   * passes them on could change them. Figures of its use are told to those who may use the model.
    */
   'http_request' : ActorMethod<[HttpRequest], HttpResponse>,
   /**
