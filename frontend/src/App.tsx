@@ -89,7 +89,7 @@ export function App() {
             onChange={(fields) => setChosen((before) => ({ ...before, ...fields }))}
             onReset={() => setChosen({})}
           />
-          <ModelCard info={info} connection={connection} />
+          <ModelCard info={info} connection={connection} writing={runs.running !== null} />
         </aside>
         {!chat && <Feed runs={runs} session={session} chat={false} onUse={use} />}
       </main>

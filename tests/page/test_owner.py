@@ -117,13 +117,19 @@ def test_a_manager_uploads_a_model_and_changes_access(
         dialog.get_by_role("button", name="Remove the user 2vxsx-fae").wait_for(timeout=SECONDS)
         access = canister.access()
         assert (access.public, access.users) == (False, [b"\x04"])
+        dialog.get_by_role("button", name="Remove the user 2vxsx-fae").click()
+        remove = dialog.get_by_role("button", name="Remove the user")
+        remove.wait_for(state="detached", timeout=SECONDS)
 
         dialog.get_by_label("Tokens a day, each user").fill("5000")
         dialog.get_by_role("button", name="Set quotas").click()
         page.get_by_text("The quotas are set.").first.wait_for(timeout=SECONDS)
         assert canister.quotas().user_tokens_per_day == 5000
 
+        dialog.get_by_text("Jobs running: 0, waiting: 0.").wait_for(timeout=SECONDS)
         page.keyboard.press("Escape")
+        card = page.get_by_role("region", name="Model")
+        card.get_by_text("Cycles left").wait_for(timeout=SECONDS)
         page.get_by_role("slider", name="Length").press("End")
         write(page, "ROMEO:")
         page.locator("article[data-run=writing]").wait_for(timeout=SECONDS)
@@ -136,6 +142,8 @@ def test_a_manager_uploads_a_model_and_changes_access(
         assert kept_receipt.read(download.value.path()).shows["finish"] == "cancelled"
         page.get_by_role("button", name="Sign out").click(timeout=SECONDS)
         page.get_by_role("button", name="Sign in").wait_for(timeout=SECONDS)
+        card.get_by_text("Version").wait_for(timeout=SECONDS)
+        assert card.get_by_text("Cycles left").count() == 0  # told those who may use the model
 
 
 def test_an_upload_goes_on_where_it_broke_off(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -35,6 +36,9 @@ def test_a_text_is_written_as_the_canister_gives_it(page: Any, shakespeare: Mode
     assert run.locator("[data-text]").inner_text() == "ROMEO:" + (told.text or "")
     figures = run.locator("[data-figures]").inner_text()
     assert all(word in figures for word in ("300 tokens", "instructions", "cycles", "seed 7"))
+    card = page.get_by_role("region", name="Model")
+    card.get_by_text(re.compile(r"^Cycles left[\d.,]+ trillion$")).wait_for(timeout=SECONDS)
+    card.get_by_text(re.compile(r"^Memory[\d.]+ MB$")).wait_for(timeout=SECONDS)
     run.get_by_role("button", name="Copy the text").click()
     page.get_by_text("The text is copied.").first.wait_for(timeout=SECONDS)
     assert page.evaluate("navigator.clipboard.readText()") == "ROMEO:" + (told.text or "")

@@ -6,21 +6,31 @@ import { Panel } from "@/components/Panel";
 import { Button } from "@/components/ui/button";
 import { useToast } from "@/components/ui/toast";
 import { Tooltip } from "@/components/ui/tooltip";
+import { useFigures } from "@/hooks/useFigures";
 import { toHex } from "@/lib/config";
 import type { Connection } from "@/lib/connection";
-import { brief, count, large } from "@/lib/format";
+import { memoryOf } from "@/lib/figures";
+import { brief, bytes, count, large } from "@/lib/format";
 import { isChat } from "@/lib/settings";
 
 const FAMILIES: Record<string, string> = { gpt2: "GPT-2", gptj: "GPT-J" };
 const PRECISIONS: Record<string, string> = { int8: "8 bits", int16: "16 bits", f32: "32 bits" };
 
-export function ModelCard({ info, connection }: { info: ModelInfo | null; connection: Connection | null }) {
+interface Props {
+  info: ModelInfo | null;
+  connection: Connection | null;
+  writing: boolean;
+}
+
+export function ModelCard({ info, connection, writing }: Props) {
   const module = useModuleHash(connection);
+  const figures = useFigures(connection, writing);
+  const memory = memoryOf(figures);
   const shape = info?.architecture[0];
   const layout = info?.layout_sha256[0];
   return (
     <Panel title="Model" {...(shape && { brief: `${large(Number(shape.parameters))} parameters` })}>
-      <dl className="grid gap-x-4 gap-y-1.5 [&>div]:flex [&>div]:items-baseline [&>div]:justify-between [&>div]:gap-4">
+      <dl className="grid gap-x-10 gap-y-1.5 sm:max-lg:grid-cols-2 [&>div]:flex [&>div]:items-baseline [&>div]:justify-between [&>div]:gap-4">
         {info && shape && (
           <>
             <Row name="Kind">{`${FAMILIES[shape.family] ?? shape.family}, ${isChat(info) ? "answers" : "continues"}`}</Row>
@@ -32,6 +42,8 @@ export function ModelCard({ info, connection }: { info: ModelInfo | null; connec
         {layout && <Hash name="Weights" value={toHex(layout)} />}
         {module !== null && <Hash name="Code" value={module} />}
         {connection && <Hash name="Canister" value={connection.config.canister} />}
+        {figures["cycles"] !== undefined && <Row name="Cycles left">{large(figures["cycles"])}</Row>}
+        {memory !== null && <Row name="Memory">{bytes(memory)}</Row>}
         {info && <Row name="Version">{info.module_version}</Row>}
       </dl>
     </Panel>

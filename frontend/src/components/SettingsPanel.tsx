@@ -6,6 +6,7 @@ import { Button } from "@/components/ui/button";
 import { Disclosure } from "@/components/ui/disclosure";
 import { Input, Textarea } from "@/components/ui/input";
 import { Slider } from "@/components/ui/slider";
+import { cn } from "@/lib/cn";
 import { LIMITS, seedFault, stopFault, type Settings } from "@/lib/settings";
 
 interface Props {
@@ -17,11 +18,14 @@ interface Props {
   onReset: () => void;
 }
 
+// Side by side where the panel is as wide as a tablet.
+const FIELDS = "grid gap-x-10 gap-y-3 sm:max-lg:grid-cols-2";
+
 export function SettingsPanel({ settings, usual, longest, onChange, onReset }: Props) {
   const changed = JSON.stringify(settings) !== JSON.stringify(usual);
   return (
     <Panel title="Settings" brief={`${settings.length} tokens, ${settings.temperature.toFixed(2)}`}>
-      <div className="grid gap-3">
+      <div className={FIELDS}>
         <Slider
           label="Length"
           said={settings.length === 1 ? "1 token" : `${settings.length} tokens`}
@@ -54,7 +58,7 @@ export function SettingsPanel({ settings, usual, longest, onChange, onReset }: P
         </Field>
       </div>
       <Disclosure title="More options" className="mt-2">
-        <div className="grid gap-3 pt-2 pb-1">
+        <div className={cn(FIELDS, "pt-2 pb-1")}>
           <Slider
             label="Top P"
             said={settings.topP >= 1 ? "all" : settings.topP.toFixed(2)}
@@ -113,7 +117,7 @@ interface FieldProps {
 function Field({ label, hint, fault = null, children }: FieldProps) {
   const id = useId();
   return (
-    <div className="grid gap-1">
+    <div className="grid content-start gap-1">
       <label htmlFor={id}>{label}</label>
       {children({ id, "aria-describedby": `${id}-hint`, "aria-invalid": fault !== null })}
       <p id={`${id}-hint`} className={fault === null ? "text-[0.8125rem] text-quiet" : "text-[0.8125rem] text-warn"}>

@@ -9,6 +9,7 @@ import { idlFactory, type _SERVICE, type ModelInfo, type Options, type Progress,
 import { fromHex, toHex, type PageConfig } from "@/lib/config";
 import { closed, idsOf, inTemplate, remembered, type Turn } from "@/lib/conversation";
 import { sentOnLeaving } from "@/lib/farewell";
+import { parsed, type Figures } from "@/lib/figures";
 import { Refused } from "@/lib/trouble";
 import { certifiedCall, type Asked } from "@/receipt/evidence";
 
@@ -78,6 +79,13 @@ export class Connection {
   async moduleHash(): Promise<string | null> {
     const found = await this.certified([utf8("canister"), this.canister.toUint8Array(), utf8("module_hash")]);
     return found === null ? null : toHex(found);
+  }
+
+  /** What the canister tells of itself; callers who may not use the model are told less. */
+  async figures(): Promise<Figures> {
+    const asked = { method: "GET", url: "/metrics", headers: [], body: new Uint8Array(), certificate_version: [] as [] };
+    const { status_code, body } = await this.actor.http_request(asked);
+    return status_code === 200 ? parsed(new TextDecoder().decode(Uint8Array.from(body))) : {};
   }
 
   private async certified(path: Uint8Array[]): Promise<Uint8Array | null> {
