@@ -173,6 +173,18 @@ PROGRESS: Final = Record(
         "sequences": Opt(Vec(SEQUENCE)),
     }
 )
+RUNNING_JOB: Final = Record(
+    {
+        "job": BLOB,
+        "owner": PRINCIPAL,
+        "submitted": BOOL,
+        "running": BOOL,
+        "prompt_tokens": NAT32,
+        "tokens": NAT64,
+        "max_tokens": NAT64,
+        "instructions": NAT64,
+    }
+)
 JOB_CERTIFICATE: Final = Record({"certificate": BLOB, "witness": BLOB, "receipt": BLOB})
 RECEIPT: Final = Record(
     {
@@ -252,6 +264,7 @@ METHODS: Final[dict[str, Method]] = {
     "complete_query": Method((PROMPT, OPTIONS), (_result(PROGRESS),), query=True),
     "submit": Method((PROMPT, OPTIONS), (_result(BLOB),)),
     "poll": Method((BLOB, NAT32), (_result(PROGRESS),), query=True),
+    "jobs": Method((), (Vec(RUNNING_JOB),), query=True),
     "cancel": Method((BLOB,), (EMPTY_RESULT,)),
     "job_certificate": Method((BLOB,), (_result(JOB_CERTIFICATE),), query=True),
     "logits": Method((TOKEN_IDS,), (_result(Vec(FLOAT32)),)),

@@ -25,6 +25,7 @@ from icgpt.results import (
     FileState,
     ModelInfo,
     Quotas,
+    RunningJob,
     Usage,
 )
 from icgpt.steps import Steps
@@ -108,8 +109,14 @@ def poll(canister: Handle, job: bytes, start: int = 0) -> Steps[Completion]:
     return Completion.from_candid((yield from checked(canister, "poll", job, start)))
 
 
+def jobs(canister: Handle) -> Steps[list[RunningJob]]:
+    """Jobs that have not ended, the oldest first: of all callers for managers, else one's own."""
+    found = yield from call(canister, "jobs")
+    return [RunningJob.from_candid(one) for one in found]
+
+
 def cancel(canister: Handle, job: bytes) -> Steps[None]:
-    """Ends a job; what it has written can still be polled."""
+    """Ends a job, as a manager anybody's; what it has written can still be polled."""
     yield from checked(canister, "cancel", job)
 
 

@@ -355,6 +355,34 @@ class Completion:
         return value
 
 
+@dataclass(frozen=True)
+class RunningJob:
+    """A job that has not ended."""
+
+    job: bytes
+    owner: bytes
+    """Who asked: a principal."""
+    submitted: bool
+    """Whether it goes on by itself; a call waits for it otherwise."""
+    running: bool
+    """Whether it runs; it waits for its turn otherwise."""
+    prompt_tokens: int
+    tokens: int
+    """Of its answers so far, those that it began with included."""
+    max_tokens: int
+    """That its answers may have."""
+    instructions: int
+
+    @classmethod
+    def from_candid(cls, value: dict[str, Any]) -> RunningJob:
+        """From the `RunningJob` of the interface."""
+        return cls(**value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**vars(self), "job": self.job.hex(), "owner": to_text(self.owner)}
+
+
 def _sequences(value: list[dict[str, Any]] | None) -> list[Sequence] | None:
     return None if value is None else [Sequence.from_candid(one) for one in value]
 

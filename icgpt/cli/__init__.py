@@ -60,6 +60,7 @@ SECTIONS = {
     },
     "Look after": {
         "status": "Show network, canister and model.",
+        "jobs": "Show or end the answers that are being written.",
         "models": "List models, built in and in canisters.",
         "access": "Say who may use a canister.",
         "logs": "Show what a canister logs.",

@@ -26,6 +26,7 @@ from icgpt.agent import Agent
 from icgpt.client import ModelCanister
 from icgpt.connect import connect
 from icgpt.errors import CanisterError, VerificationError
+from icgpt.identity import anonymous
 from icgpt.network import NetworkInfo
 
 
@@ -246,6 +247,35 @@ def test_a_cancelled_job_ends_at_once_and_others_go_on(demo: ModelCanister) -> N
     assert demo.poll(gone).finish == "cancelled"
     demo.cancel(gone)
     assert ended(demo, stays).finish == "length"
+
+
+def test_managers_see_and_end_the_jobs_of_all(
+    new_canister: MakeCanister,
+    local: NetworkInfo,
+    tmp_path: Path,
+    as_other: Callable[[ModelCanister], ModelCanister],
+) -> None:
+    """A manager is who made the canister; a user sees their own, and the anonymous caller none."""
+    folder = write_model(tmp_path / "model", tiny_config(n_positions=1024))
+    model = with_model(new_canister(), folder)
+    model.set_public(True)
+    model.call("set_per_message", 1_000_000)  # so that they can be watched
+    user, stranger = as_other(model), as_other(model)
+    anyone = ModelCanister(connect(target(local), anonymous()), model.id)
+    ids = [one.submit([1, 2, 3], max_new_tokens=900, seed=1) for one in (user, anyone, model)]
+    assert [one.job for one in model.jobs()] == ids
+    (mine,) = user.jobs()
+    assert (mine.job, mine.owner) == (ids[0], user.agent.identity.principal)
+    assert (mine.submitted, mine.prompt_tokens, mine.max_tokens) == (True, 3, 900)
+    assert stranger.jobs() == anyone.jobs() == []
+    with pytest.raises(CanisterError, match="another caller"):
+        stranger.cancel(ids[0])
+    for job in ids:
+        model.cancel(job)
+    assert model.jobs() == []
+    done = user.poll(ids[0])
+    assert done.finish == "cancelled"
+    assert mine.tokens <= len(done.token_ids) < 900
 
 
 def test_the_oldest_are_forgotten(model: ModelCanister) -> None:

@@ -229,6 +229,24 @@ def test_models(ready: Cli) -> None:
     ready("deploy", "--mode", "reinstall", "--wasm", str(ready.folder / "x"), code=2)
 
 
+def test_jobs(ready: Cli) -> None:
+    assert ready("jobs") == "no jobs\n"
+    with ModelCanister.connect() as model:
+        model.call("set_per_message", 1_000_000)  # so that they can be watched
+        first, second = (model.submit("A", max_new_tokens=3000, seed=one) for one in (1, 2))
+        found = ready.json("jobs")
+        assert [one["job"] for one in found] == [first.hex(), second.hex()]
+        assert all(one["tokens"] < one["max_tokens"] == 3000 for one in found)
+        assert f"{first.hex()[:12]}  running  " in ready("jobs")
+        assert "ended" in ready("jobs", "--cancel", first.hex()[:12])
+        assert model.poll(first).finish == "cancelled"
+        ready("jobs", "--cancel", first.hex(), code=2)
+        assert "no job" in ready.err
+        (ended,) = ready.json("jobs", "--cancel", "all")
+        assert ended["job"] == second.hex()
+        assert ready.json("jobs") == []
+
+
 def test_models_where_there_is_nothing(icgpt: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "none is known here" in icgpt("models")
     ids = icgpt.folder / ".dfx/local/canister_ids.json"

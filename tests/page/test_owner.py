@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 from browser_kit import opened_page
-from model_kit import ROOT
+from model_kit import ROOT, with_model
 from page_kit import SECONDS, ended, write
 from provider import Provider
 
@@ -126,7 +126,7 @@ def test_a_manager_uploads_a_model_and_changes_access(
         page.get_by_text("The quotas are set.").first.wait_for(timeout=SECONDS)
         assert canister.quotas().user_tokens_per_day == 5000
 
-        dialog.get_by_text("Jobs running: 0, waiting: 0.").wait_for(timeout=SECONDS)
+        dialog.get_by_text("Nothing is being written.").wait_for(timeout=SECONDS)
         page.keyboard.press("Escape")
         card = page.get_by_role("region", name="Model")
         card.get_by_text("Cycles left").wait_for(timeout=SECONDS)
@@ -182,3 +182,21 @@ def test_a_controller_sees_cycles_and_the_log(
         insides.get_by_text("of memory").wait_for(timeout=SECONDS)
         assert re.search(r"trillion cycles, .+ a day while idle; .+ MB", insides.inner_text())
         assert "[TRAP]" in insides.get_by_label("Log").inner_text()
+
+
+def test_a_manager_ends_what_others_have_asked_for(
+    chromium: Any, owned: str, canister: ModelCanister, provider: Provider
+) -> None:
+    with_model(canister, "shakespeare-char")
+    canister.add_manager(provider.principal)
+    canister.call("set_per_message", 1_000_000)  # so that it can be watched
+    job = canister.submit("ROMEO:", max_new_tokens=3000)
+    with opened_page(chromium, owned) as page:
+        sign_in(page, provider)
+        page.get_by_role("button", name="Manage").click(timeout=SECONDS)
+        jobs = page.get_by_role("region", name="Jobs")
+        jobs.get_by_text("of 3,000 tokens").wait_for(timeout=SECONDS)
+        assert to_text(canister.agent.identity.principal) in jobs.inner_text()
+        jobs.get_by_role("button", name=f"End the job {job.hex()[:12]}").click(timeout=SECONDS)
+        jobs.get_by_text("Nothing is being written.").wait_for(timeout=SECONDS)
+    assert canister.poll(job).finish == "cancelled"

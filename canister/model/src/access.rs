@@ -75,7 +75,8 @@ pub fn role(caller: &Principal) -> Role {
     }
 }
 
-fn is_manager(caller: &Principal) -> bool {
+/// Whether a caller may change the model, the lists, and end anybody's jobs.
+pub fn is_manager(caller: &Principal) -> bool {
     storage::with(|storage| storage.managers.contains(caller)) || is_controller(caller)
 }
 

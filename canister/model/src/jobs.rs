@@ -29,7 +29,7 @@ use crate::random;
 use crate::reckoning::Load;
 use crate::serving;
 use crate::slices::{Stretch, next_message};
-use crate::types::{Completion, JobCertificate, Options, Progress, Prompt, Sequence};
+use crate::types::{Completion, JobCertificate, Options, Progress, Prompt, RunningJob, Sequence};
 
 use desk::Found;
 pub use job::Kind;
@@ -294,12 +294,22 @@ pub fn poll(caller: Principal, id: &[u8], from: u32) -> Result<Progress, Error> 
     })
 }
 
-/// Ends a job. Ending twice is no error.
+/// Jobs that have not ended, in the order in which they came: all, or those of a caller. The
+/// anonymous caller has none, as anybody else would see them, too.
+pub fn running(caller: Principal, all: bool) -> Vec<RunningJob> {
+    let seen = |job: &Job| all || (job.owner == caller && caller != Principal::anonymous());
+    desk::with(|desk| {
+        let jobs = desk.unended().filter(|(job, _)| seen(job));
+        jobs.map(|(job, running)| job.told(running)).collect()
+    })
+}
+
+/// Ends a job, for its owner or for who may end all. Ending twice is no error.
 ///
 /// # Errors
 /// [`Error::NoJob`].
-pub fn cancel(caller: Principal, id: &[u8]) -> Result<(), Error> {
-    desk::with(|desk| desk.cancel(caller, id))
+pub fn cancel(caller: Principal, all: bool, id: &[u8]) -> Result<(), Error> {
+    desk::with(|desk| desk.cancel(|owner| all || owner == caller, id))
 }
 
 /// What proves a finished job: the subnet's certificate, the way from it to the job, and the

@@ -9,7 +9,7 @@ use ic_cdk::api::msg_caller;
 use icgpt_engine::{Activation, Batch, Context, Generation, Model, Request, Scoring, Step};
 use serde_bytes::ByteBuf;
 
-use crate::access::{manager, user};
+use crate::access::{is_manager, manager, user};
 use crate::error::Error;
 use crate::files::{self, Kind};
 use crate::http;
@@ -21,8 +21,8 @@ use crate::serving;
 use crate::slices::{self, LEAST_PER_MESSAGE, MOST_PER_MESSAGE, Stretch, next_message};
 use crate::storage::{self, LAYOUT_VERSION};
 use crate::types::{
-    Architecture, Completion, Files, JobCertificate, ModelInfo, Options, Progress, Prompt, Setup,
-    SourceSha256, Template,
+    Architecture, Completion, Files, JobCertificate, ModelInfo, Options, Progress, Prompt,
+    RunningJob, Setup, SourceSha256, Template,
 };
 
 #[ic_cdk::query]
@@ -123,9 +123,16 @@ fn poll(id: ByteBuf, from: u32) -> Result<Progress, String> {
     jobs::poll(msg_caller(), &id, from).map_err(|error| error.to_string())
 }
 
+#[ic_cdk::query(name = "jobs")]
+fn running_jobs() -> Vec<RunningJob> {
+    let caller = msg_caller();
+    jobs::running(caller, is_manager(&caller))
+}
+
 #[ic_cdk::update(guard = "user")]
 fn cancel(id: ByteBuf) -> Result<(), String> {
-    jobs::cancel(msg_caller(), &id).map_err(|error| error.to_string())
+    let caller = msg_caller();
+    jobs::cancel(caller, is_manager(&caller), &id).map_err(|error| error.to_string())
 }
 
 #[ic_cdk::query]

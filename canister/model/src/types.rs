@@ -290,6 +290,27 @@ pub struct Progress {
     pub sequences: Option<Vec<Sequence>>,
 }
 
+/// A job that has not ended.
+#[derive(CandidType, Deserialize)]
+pub struct RunningJob {
+    /// Its id.
+    pub job: ByteBuf,
+    /// Who asked.
+    pub owner: Principal,
+    /// Whether it goes on by itself; a call waits for it otherwise.
+    pub submitted: bool,
+    /// Whether it runs; it waits for its turn otherwise.
+    pub running: bool,
+    /// Length of the prompt, template included.
+    pub prompt_tokens: u32,
+    /// Tokens of its answers so far.
+    pub tokens: u64,
+    /// Tokens that its answers may have.
+    pub max_tokens: u64,
+    /// What it took so far.
+    pub instructions: u64,
+}
+
 /// What proves a finished job.
 #[derive(CandidType, Deserialize)]
 pub struct JobCertificate {

@@ -234,6 +234,19 @@ export interface Receipt {
   ],
 }
 /**
+ * A job that has not ended. Who knows the id of an anonymous caller's job may read it.
+ */
+export interface RunningJob {
+  'job' : Uint8Array,
+  'submitted' : boolean,
+  'owner' : Principal,
+  'instructions' : bigint,
+  'tokens' : bigint,
+  'max_tokens' : bigint,
+  'prompt_tokens' : number,
+  'running' : boolean,
+}
+/**
  * One of several answers to a request.
  */
 export interface Sequence {
@@ -338,7 +351,7 @@ export interface _SERVICE {
    */
   'begin' : ActorMethod<[FileKind, bigint, Uint8Array], UploadResult>,
   /**
-   * Ends a job. What it has written stays readable.
+   * Ends a job; managers end anybody's. What it has written stays readable.
    */
   'cancel' : ActorMethod<[Uint8Array], EmptyResult>,
   /**
@@ -411,6 +424,11 @@ export interface _SERVICE {
    * What proves a job that has ended.
    */
   'job_certificate' : ActorMethod<[Uint8Array], JobCertificateResult>,
+  /**
+   * Jobs that have not ended, the oldest first: of all callers for managers, else the caller's own.
+   * Of the anonymous caller, who may be anybody, none.
+   */
+  'jobs' : ActorMethod<[], Array<RunningJob>>,
   /**
    * Checks the uploaded file, and answers what it is.
    */
@@ -672,6 +690,16 @@ export const idlFactory: IDL.InterfaceFactory = ({ IDL }) => {
     'Ok' : JobCertificate,
     'Err' : IDL.Text,
   });
+  const RunningJob = IDL.Record({
+    'job' : IDL.Vec(IDL.Nat8),
+    'submitted' : IDL.Bool,
+    'owner' : IDL.Principal,
+    'instructions' : IDL.Nat64,
+    'tokens' : IDL.Nat64,
+    'max_tokens' : IDL.Nat64,
+    'prompt_tokens' : IDL.Nat32,
+    'running' : IDL.Bool,
+  });
   const FloatsResult = IDL.Variant({
     'Ok' : IDL.Vec(IDL.Float32),
     'Err' : IDL.Text,
@@ -785,6 +813,7 @@ export const idlFactory: IDL.InterfaceFactory = ({ IDL }) => {
         [JobCertificateResult],
         ['query'],
       ),
+    'jobs' : IDL.Func([], [IDL.Vec(RunningJob)], ['query']),
     'load_safetensors_bytes_from_stable' : IDL.Func([], [FileInfo], []),
     'load_tokenizer_bytes_from_stable' : IDL.Func([], [FileInfo], []),
     'logits' : IDL.Func([IDL.Vec(IDL.Nat32)], [FloatsResult], []),

@@ -1,10 +1,11 @@
-/* What owners see: the model's upload, who may use it and how much, its work, cycles and the log. */
-import { useCallback, useEffect, type ReactNode } from "react";
+/* What owners see: the model's upload, what is written, who may use it and how much, cycles and the log. */
+import { useCallback, type ReactNode } from "react";
 import { Dialog } from "@/components/ui/dialog";
-import { bytes, count, large } from "@/lib/format";
+import { bytes, large } from "@/lib/format";
 import type { Connection } from "@/lib/connection";
 import { AccessForm } from "@/owner/AccessForm";
 import { Unanswered, useAsked } from "@/owner/asked";
+import { JobsList } from "@/owner/JobsList";
 import { log, status, type Status } from "@/owner/management";
 import { QuotasForm } from "@/owner/QuotasForm";
 import { UploadForm } from "@/owner/UploadForm";
@@ -24,14 +25,14 @@ export default function OwnerDialog({ connection, controller, onModel, onClose }
         <Part title="Model">
           <UploadForm connection={connection} onModel={onModel} />
         </Part>
+        <Part title="Jobs">
+          <JobsList connection={connection} />
+        </Part>
         <Part title="Access">
           <AccessForm connection={connection} />
         </Part>
         <Part title="Quotas">
           <QuotasForm connection={connection} />
-        </Part>
-        <Part title="Work">
-          <Work connection={connection} />
         </Part>
         <Part title="Cycles and log">
           {controller ? (
@@ -51,25 +52,6 @@ const Part = ({ title, children }: { title: string; children: ReactNode }) => (
     {children}
   </section>
 );
-
-const SECONDS = 4;
-
-/** Jobs and tokens, as they are now. */
-function Work({ connection }: { connection: Connection }) {
-  const [found, again] = useAsked(useCallback(() => connection.figures(), [connection]));
-  useEffect(() => {
-    const timer = setInterval(again, 1000 * SECONDS);
-    return () => clearInterval(timer);
-  }, [again]);
-  if (found === null || "fault" in found) return <Unanswered fault={found?.fault ?? null} />;
-  const said = (name: string) => count(found.value[name] ?? 0);
-  return (
-    <p className="tabular-nums">
-      Jobs running: {said("jobs_running")}, waiting: {said("jobs_waiting")}. Tokens written since the last upgrade:{" "}
-      {said('tokens_total{kind="completion"}')}.
-    </p>
-  );
-}
 
 function Insides({ connection }: { connection: Connection }) {
   const read = useCallback(() => Promise.all([status(connection), log(connection)]), [connection]);

@@ -165,14 +165,21 @@ impl Desk {
         }
     }
 
-    /// Ends a job of a caller.
+    /// Jobs that have not ended, by their numbers, and whether each runs.
+    pub fn unended(&self) -> impl Iterator<Item = (&Job, bool)> {
+        let running: BTreeSet<u64> = self.crew.iter().flat_map(Crew::members).collect();
+        let jobs = self.jobs.iter();
+        jobs.map(move |(number, job)| (job, running.contains(number)))
+    }
+
+    /// Ends a job if `may` says so of its owner.
     ///
     /// # Errors
     /// [`Error::NoJob`]. Ending twice is no error.
-    pub fn cancel(&mut self, caller: Principal, id: &[u8]) -> Result<(), Error> {
+    pub fn cancel(&mut self, may: impl Fn(Principal) -> bool, id: &[u8]) -> Result<(), Error> {
         match self.find(id) {
-            Some(Found::Running(job)) if job.owner == caller => {}
-            Some(Found::Ended(job)) if job.owner == caller => return Ok(()),
+            Some(Found::Running(job)) if may(job.owner) => {}
+            Some(Found::Ended(job)) if may(job.owner) => return Ok(()),
             _ => return Err(Error::NoJob),
         }
         let found = self.jobs.iter().find(|(_, job)| job.id == id);

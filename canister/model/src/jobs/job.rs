@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::answer::View;
 use crate::quotas::Charge;
-use crate::types::{Finish, Options, TokenLogprobs};
+use crate::types::{Finish, Options, RunningJob, TokenLogprobs};
 
 /// A job's name; nobody can guess it.
 pub type Id = [u8; 32];
@@ -183,6 +183,22 @@ impl Job {
             ending: None,
             seen: 0,
             paused: 0,
+        }
+    }
+
+    /// The job as those see it who may end it.
+    pub fn told(&self, running: bool) -> RunningJob {
+        let options = &self.ask.options;
+        let prompt_tokens = self.ask.prompt.len();
+        RunningJob {
+            job: ByteBuf::from(self.id.to_vec()),
+            owner: self.owner,
+            submitted: self.kind == Kind::Submitted,
+            running,
+            prompt_tokens: prompt_tokens as u32,
+            tokens: self.computed() - prompt_tokens as u64,
+            max_tokens: options.longest(prompt_tokens) * options.answers(),
+            instructions: self.instructions,
         }
     }
 

@@ -1,0 +1,70 @@
+/* What the canister writes at the moment, for whom, and a way to end it; what it has written before. */
+import { Square } from "lucide-react";
+import { useCallback, useEffect, useState } from "react";
+import { Button } from "@/components/ui/button";
+import { useToast } from "@/components/ui/toast";
+import type { RunningJob } from "@/bindings/model.did";
+import { toHex } from "@/lib/config";
+import { checked, type Connection } from "@/lib/connection";
+import { count } from "@/lib/format";
+import { troubleOf } from "@/lib/trouble";
+import { Unanswered, useAsked } from "@/owner/asked";
+
+const PAUSE = 2_000;
+
+export function JobsList({ connection }: { connection: Connection }) {
+  const { actor } = connection;
+  const say = useToast();
+  const [ending, setEnding] = useState<string | null>(null);
+  const ask = useCallback(() => Promise.all([actor.jobs(), connection.figures()]), [actor, connection]);
+  const [found, again] = useAsked(ask);
+  useEffect(() => {
+    const timer = setTimeout(again, PAUSE);
+    return () => clearTimeout(timer);
+  }, [found, again]);
+
+  const end = async ({ job }: RunningJob) => {
+    setEnding(toHex(job));
+    try {
+      checked(await actor.cancel(job));
+      again();
+    } catch (error) {
+      const { title, advice } = troubleOf(error);
+      say(`${title} ${advice}`);
+    } finally {
+      setEnding(null);
+    }
+  };
+
+  if (found === null || "fault" in found) return <Unanswered fault={found?.fault ?? null} />;
+  const [jobs, figures] = found.value;
+  return (
+    <>
+      <ul className="divide-y divide-line rounded-lg border border-line">
+        {jobs.map((one) => {
+          const name = toHex(one.job);
+          const written = `${count(Number(one.tokens))} of ${count(Number(one.max_tokens))} tokens`;
+          return (
+            <li key={name} className="flex items-center gap-3 py-1 pr-1 pl-3">
+              <span className="min-w-0 grow font-mono text-[0.8125rem] wrap-anywhere">{one.owner.toText()}</span>
+              <span className="shrink-0 text-[0.8125rem] text-quiet">{one.running ? written : "waits"}</span>
+              <Button
+                variant="ghost"
+                size="icon"
+                disabled={ending !== null}
+                aria-label={`End the job ${name.slice(0, 12)}`}
+                onClick={() => void end(one)}
+              >
+                <Square aria-hidden />
+              </Button>
+            </li>
+          );
+        })}
+        {jobs.length === 0 && <li className="px-3 py-2 text-quiet">Nothing is being written.</li>}
+      </ul>
+      <p className="mt-3 text-quiet tabular-nums">
+        {count(figures['tokens_total{kind="completion"}'] ?? 0)} tokens written since the last upgrade.
+      </p>
+    </>
+  );
+}
