@@ -1,5 +1,5 @@
 /* What the canister writes at the moment, for whom, and a way to end it; what it has written before. */
-import { Square } from "lucide-react";
+import { CircleStop } from "lucide-react";
 import { useCallback, useEffect, useState } from "react";
 import { Button } from "@/components/ui/button";
 import { useToast } from "@/components/ui/toast";
@@ -43,11 +43,16 @@ export function JobsList({ connection }: { connection: Connection }) {
       <ul className="divide-y divide-line rounded-lg border border-line">
         {jobs.map((one) => {
           const name = toHex(one.job);
+          const owner = one.owner.toText();
           const written = `${count(Number(one.tokens))} of ${count(Number(one.max_tokens))} tokens`;
           return (
             <li key={name} className="flex items-center gap-3 py-1 pr-1 pl-3">
-              <span className="min-w-0 grow font-mono text-[0.8125rem] wrap-anywhere">{one.owner.toText()}</span>
-              <span className="shrink-0 text-[0.8125rem] text-quiet">{one.running ? written : "waits"}</span>
+              <div className="min-w-0 grow py-1">
+                <p className="tabular-nums">{one.running ? written : "Waits for its turn"}</p>
+                <p className="truncate font-mono text-[0.8125rem] text-quiet" title={owner}>
+                  {owner}
+                </p>
+              </div>
               <Button
                 variant="ghost"
                 size="icon"
@@ -55,7 +60,7 @@ export function JobsList({ connection }: { connection: Connection }) {
                 aria-label={`End the job ${name.slice(0, 12)}`}
                 onClick={() => void end(one)}
               >
-                <Square aria-hidden />
+                <CircleStop aria-hidden />
               </Button>
             </li>
           );
@@ -63,7 +68,7 @@ export function JobsList({ connection }: { connection: Connection }) {
         {jobs.length === 0 && <li className="px-3 py-2 text-quiet">Nothing is being written.</li>}
       </ul>
       <p className="mt-3 text-quiet tabular-nums">
-        {count(figures['tokens_total{kind="completion"}'] ?? 0)} tokens written since the last upgrade.
+        Jobs that have ended since the last upgrade wrote {count(figures['tokens_total{kind="completion"}'] ?? 0)} tokens.
       </p>
     </>
   );

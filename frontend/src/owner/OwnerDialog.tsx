@@ -21,7 +21,7 @@ interface Props {
 export default function OwnerDialog({ connection, controller, onModel, onClose }: Props) {
   return (
     <Dialog title="Manage the canister" onClose={onClose}>
-      <div className="grid gap-9">
+      <div className="grid grid-cols-1 gap-9">
         <Part title="Model">
           <UploadForm connection={connection} onModel={onModel} />
         </Part>
