@@ -1,11 +1,12 @@
 /* The head of the page: what this is, who asks, the theme, and the way to the other views. */
 import { FileCheck2, LogIn, LogOut, Moon, SlidersHorizontal, Sun } from "lucide-react";
-import { lazy, Suspense, useEffect, useState } from "react";
+import { lazy, Suspense, useState } from "react";
 import { Button } from "@/components/ui/button";
 import { useToast } from "@/components/ui/toast";
 import { Tooltip } from "@/components/ui/tooltip";
+import { useFound } from "@/hooks/useFound";
 import type { Session } from "@/hooks/useSession";
-import type { Connection, Role } from "@/lib/connection";
+import type { Connection } from "@/lib/connection";
 import { brief } from "@/lib/format";
 import { isDark, setTheme } from "@/lib/theme";
 import { troubleOf } from "@/lib/trouble";
@@ -13,12 +14,15 @@ import { troubleOf } from "@/lib/trouble";
 const OwnerDialog = lazy(() => import("@/owner/OwnerDialog"));
 const VerifyDialog = lazy(() => import("@/receipt/VerifyDialog"));
 
+/** What the caller may do beyond having the model write. */
+const roleOf = (connection: Connection) => connection.role();
+
 export function Header({ session, onModel }: { session: Session; onModel: () => void }) {
   const say = useToast();
   const [dark, setDark] = useState(isDark);
   const [verifying, setVerifying] = useState(false);
   const [managing, setManaging] = useState(false);
-  const role = useRole(session.connection);
+  const role = useFound(session.connection, roleOf);
   const attempt = (action: () => Promise<void>) => {
     action().catch((error: unknown) => say(troubleOf(error).title));
   };
@@ -85,21 +89,4 @@ export function Header({ session, onModel }: { session: Session; onModel: () => 
       )}
     </header>
   );
-}
-
-/** What the caller may do beyond having the model write; null until that is known. */
-function useRole(connection: Connection | null): Role {
-  const [found, setFound] = useState<{ of: Connection; role: Role } | null>(null);
-  useEffect(() => {
-    if (connection === null) return;
-    let left = false;
-    connection.role().then(
-      (role) => left || setFound({ of: connection, role }),
-      () => undefined,
-    );
-    return () => {
-      left = true;
-    };
-  }, [connection]);
-  return found !== null && found.of === connection ? found.role : null;
 }

@@ -6,15 +6,18 @@ import { Panel } from "@/components/Panel";
 import { Button } from "@/components/ui/button";
 import { useToast } from "@/components/ui/toast";
 import { Tooltip } from "@/components/ui/tooltip";
-import { useFigures } from "@/hooks/useFigures";
+import { useFound } from "@/hooks/useFound";
 import { toHex } from "@/lib/config";
 import type { Connection } from "@/lib/connection";
-import { memoryOf } from "@/lib/figures";
+import { memoryOf, type Figures } from "@/lib/figures";
 import { brief, bytes, count, large } from "@/lib/format";
 import { isChat } from "@/lib/settings";
 
 const FAMILIES: Record<string, string> = { gpt2: "GPT-2", gptj: "GPT-J" };
 const PRECISIONS: Record<string, string> = { int8: "8 bits", int16: "16 bits", f32: "32 bits" };
+
+const NOTHING: Figures = {};
+const figuresOf = (connection: Connection) => connection.figures();
 
 interface Props {
   info: ModelInfo | null;
@@ -24,7 +27,8 @@ interface Props {
 
 export function ModelCard({ info, connection, writing }: Props) {
   const module = useModuleHash(connection);
-  const figures = useFigures(connection, writing);
+  // As they were when the model last began or ended a text.
+  const figures = useFound(connection, figuresOf, writing) ?? NOTHING;
   const memory = memoryOf(figures);
   const shape = info?.architecture[0];
   const layout = info?.layout_sha256[0];

@@ -1,14 +1,13 @@
 /* One run: the prompt, what the model wrote, what it took, and what can be done with it. */
 import { Copy, CornerLeftUp, FileCheck2, RefreshCw } from "lucide-react";
-import { useState } from "react";
 import { Button } from "@/components/ui/button";
 import { useToast } from "@/components/ui/toast";
 import { Tooltip } from "@/components/ui/tooltip";
+import { useAction } from "@/hooks/useAction";
 import type { Session } from "@/hooks/useSession";
 import { cn } from "@/lib/cn";
 import { count, cycles, large, rate } from "@/lib/format";
 import { isRunning, type Run } from "@/lib/runs";
-import { troubleOf } from "@/lib/trouble";
 
 interface Props {
   run: Run;
@@ -96,7 +95,7 @@ function Figures({ run }: { run: Run }) {
 
 function Actions({ run, session, busy, onRetry, onUse }: Omit<Props, "newest">) {
   const say = useToast();
-  const [making, setMaking] = useState(false);
+  const [making, begin] = useAction();
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(run.chat ? run.text : run.prompt + run.text);
@@ -108,17 +107,12 @@ function Actions({ run, session, busy, onRetry, onUse }: Omit<Props, "newest">) 
   const receipt = async () => {
     const { connection } = session;
     if (connection === null || run.job === null || run.asked === null) return;
-    setMaking(true);
-    try {
+    const { job, asked } = run;
+    await begin(async () => {
       const { makeReceipt } = await import("@/receipt/make");
-      save(await makeReceipt(connection, run.job, run.asked), `receipt-${run.job.slice(0, 8)}.json`);
+      save(await makeReceipt(connection, job, asked), `receipt-${job.slice(0, 8)}.json`);
       say("The receipt has been checked and saved.");
-    } catch (error) {
-      const { title, advice } = troubleOf(error);
-      say(`${title} ${advice}`);
-    } finally {
-      setMaking(false);
-    }
+    });
   };
   const proven = run.asked !== null && run.finish !== null;
   return (

@@ -6,8 +6,8 @@ import { Button } from "@/components/ui/button";
 import { Input, Select } from "@/components/ui/input";
 import { Switch } from "@/components/ui/switch";
 import { useToast } from "@/components/ui/toast";
+import { useAction } from "@/hooks/useAction";
 import type { Connection } from "@/lib/connection";
-import { troubleOf } from "@/lib/trouble";
 import { Unanswered, useAsked } from "@/owner/asked";
 
 type Role = "user" | "manager";
@@ -16,23 +16,16 @@ export function AccessForm({ connection }: { connection: Connection }) {
   const { actor } = connection;
   const say = useToast();
   const id = useId();
-  const [busy, setBusy] = useState(false);
+  const [busy, begin] = useAction();
   const [name, setName] = useState("");
   const [role, setRole] = useState<Role>("user");
   const [found, again] = useAsked(useCallback(() => actor.access(), [actor]));
 
-  const change = async (action: () => Promise<unknown>) => {
-    setBusy(true);
-    try {
+  const change = (action: () => Promise<unknown>) =>
+    begin(async () => {
       await action();
       again();
-    } catch (error) {
-      const { title, advice } = troubleOf(error);
-      say(`${title} ${advice}`);
-    } finally {
-      setBusy(false);
-    }
-  };
+    });
   const add = (event: SubmitEvent) => {
     event.preventDefault();
     let principal: Principal;

@@ -1,21 +1,19 @@
 /* What the canister writes at the moment, for whom, and a way to end it; what it has written before. */
 import { CircleStop } from "lucide-react";
-import { useCallback, useEffect, useState } from "react";
+import { useCallback, useEffect } from "react";
 import { Button } from "@/components/ui/button";
-import { useToast } from "@/components/ui/toast";
 import type { RunningJob } from "@/bindings/model.did";
+import { useAction } from "@/hooks/useAction";
 import { toHex } from "@/lib/config";
 import { checked, type Connection } from "@/lib/connection";
 import { count } from "@/lib/format";
-import { troubleOf } from "@/lib/trouble";
 import { Unanswered, useAsked } from "@/owner/asked";
 
 const PAUSE = 2_000;
 
 export function JobsList({ connection }: { connection: Connection }) {
   const { actor } = connection;
-  const say = useToast();
-  const [ending, setEnding] = useState<string | null>(null);
+  const [busy, begin] = useAction();
   const ask = useCallback(() => Promise.all([actor.jobs(), connection.figures()]), [actor, connection]);
   const [found, again] = useAsked(ask);
   useEffect(() => {
@@ -23,18 +21,11 @@ export function JobsList({ connection }: { connection: Connection }) {
     return () => clearTimeout(timer);
   }, [found, again]);
 
-  const end = async ({ job }: RunningJob) => {
-    setEnding(toHex(job));
-    try {
+  const end = ({ job }: RunningJob) =>
+    begin(async () => {
       checked(await actor.cancel(job));
       again();
-    } catch (error) {
-      const { title, advice } = troubleOf(error);
-      say(`${title} ${advice}`);
-    } finally {
-      setEnding(null);
-    }
-  };
+    });
 
   if (found === null || "fault" in found) return <Unanswered fault={found?.fault ?? null} />;
   const [jobs, figures] = found.value;
@@ -56,7 +47,7 @@ export function JobsList({ connection }: { connection: Connection }) {
               <Button
                 variant="ghost"
                 size="icon"
-                disabled={ending !== null}
+                disabled={busy}
                 aria-label={`End the job ${name.slice(0, 12)}`}
                 onClick={() => void end(one)}
               >

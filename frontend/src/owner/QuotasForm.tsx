@@ -3,8 +3,8 @@ import { useCallback, useId, useState, type SubmitEvent } from "react";
 import { Button } from "@/components/ui/button";
 import { Input } from "@/components/ui/input";
 import { useToast } from "@/components/ui/toast";
+import { useAction } from "@/hooks/useAction";
 import { checked, type Connection } from "@/lib/connection";
-import { troubleOf } from "@/lib/trouble";
 import { Unanswered, useAsked } from "@/owner/asked";
 import { fault, FIELDS, toForm, toQuotas, type Form } from "@/owner/quotas";
 
@@ -13,24 +13,18 @@ export function QuotasForm({ connection }: { connection: Connection }) {
   const say = useToast();
   const id = useId();
   const [form, setForm] = useState<Form | null>(null);
-  const [busy, setBusy] = useState(false);
+  const [busy, begin] = useAction();
   const [found] = useAsked(useCallback(() => actor.quotas(), [actor]));
   if (found === null || "fault" in found) return <Unanswered fault={found?.fault ?? null} />;
   const shown = form ?? toForm(found.value);
   const wrong = fault(shown);
 
-  const send = async (event: SubmitEvent) => {
+  const send = (event: SubmitEvent) => {
     event.preventDefault();
-    setBusy(true);
-    try {
+    return begin(async () => {
       checked(await actor.set_quotas(toQuotas(shown)));
       say("The quotas are set.");
-    } catch (error) {
-      const { title, advice } = troubleOf(error);
-      say(`${title} ${advice}`);
-    } finally {
-      setBusy(false);
-    }
+    });
   };
   return (
     <form className="grid gap-x-6 gap-y-3 sm:grid-cols-2" onSubmit={(event) => void send(event)}>
