@@ -86,13 +86,16 @@ def ui(
             held.callback(writer.close)
         page = build_page(_named_apart(writers))
         url = serve(page, host, port)
-        answer(as_json, {"url": url, "models": [one.name for one in writers]}, url)
-        if host not in LOOPBACK:
-            say("Whoever reaches this address can use the page.")
-        say("The page is there until Ctrl-C.")
-        if browser:
-            click.launch(url)
-        wait(page)
+
+        def ready() -> None:
+            answer(as_json, {"url": url, "models": [one.name for one in writers]}, url)
+            if host not in LOOPBACK:
+                say("Whoever reaches this address can use the page.")
+            say("The page is there until Ctrl-C.")
+            if browser:
+                click.launch(url)
+
+        wait(page, ready)
 
 
 def _local(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from icgpt.transport import LOOPBACK
@@ -64,9 +65,15 @@ def serve(page: gradio.Blocks, host: str = LOOPBACK[0], port: int | None = None)
     return f"http://{shown}:{place}"
 
 
-def wait(page: gradio.Blocks) -> None:
-    """Stays as long as a page is served; Ctrl-C ends it."""
+def wait(page: gradio.Blocks, ready: Callable[[], None]) -> None:
+    """Stays as long as a page is served, and closes it; Ctrl-C ends it.
+
+    Args:
+        page: one that `serve` has put on an address.
+        ready: called first; from then on Ctrl-C is the normal end, so it is what tells the address.
+    """
     try:
+        ready()
         while page.is_running:
             time.sleep(_TICK_SECONDS)
     except KeyboardInterrupt:

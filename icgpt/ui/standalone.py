@@ -32,6 +32,9 @@ def run(model: str, revision: str | None = None, title: str = "icgpt") -> None:
         url = serve(page, host, int(port) if port.isdigit() else None)
     except IcgptError as error:
         sys.exit(f"{error} {error.hint or ''}".strip())
-    sys.stdout.write(f"{url}\n")
-    sys.stdout.flush()
-    wait(page)
+
+    def ready() -> None:
+        sys.stdout.write(f"{url}\n")
+        sys.stdout.flush()
+
+    wait(page, ready)

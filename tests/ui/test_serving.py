@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from typing import Any
 
@@ -13,7 +14,7 @@ pytest.importorskip("gradio", reason="Gradio is missing: ./scripts/setup --brows
 
 from icgpt.ui.errors import AddressError
 from icgpt.ui.page import build_page
-from icgpt.ui.serving import serve
+from icgpt.ui.serving import serve, wait
 
 
 def test_a_port_that_is_taken() -> None:
@@ -26,6 +27,19 @@ def test_a_port_that_is_taken() -> None:
     assert "--port" in (caught.value.hint or "")
     with pytest.raises(AddressError, match=r"192\.0\.2\.1"):
         serve(build_page([Puppet()]), "192.0.2.1")
+
+
+def test_ctrl_c_ends_it_well_from_the_moment_the_address_is_told() -> None:
+    page = build_page([Puppet()])
+    url = serve(page, port=0)
+
+    def ready() -> None:
+        assert requests.get(url, timeout=SECONDS).ok
+        signal.raise_signal(signal.SIGINT)
+
+    wait(page, ready)
+    with pytest.raises(requests.ConnectionError):
+        requests.get(url, timeout=SECONDS)
 
 
 @pytest.mark.parametrize(
