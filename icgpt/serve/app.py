@@ -19,6 +19,7 @@ from icgpt.errors import IcgptError
 from icgpt.serve import problems
 from icgpt.serve.backend import Backend
 from icgpt.serve.desk import Desk
+from icgpt.serve.document import Service
 from icgpt.serve.figures import Figures
 from icgpt.serve.keys import Keys
 from icgpt.serve.middleware import Around
@@ -53,7 +54,7 @@ def build(backend: Backend, settings: Settings, tasks: Tasks | None = None) -> F
                 started.push_async_callback(one.close)
             yield
 
-    app = FastAPI(
+    app = Service(
         title="icgpt",
         version=icgpt.__version__,
         description="A GPT over HTTP: one engine behind the routes of several services.",

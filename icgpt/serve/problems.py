@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from icgpt.engine import EngineMemoryError
@@ -38,7 +39,6 @@ class Problem:
 
 
 _REASONS: Final = {
-    400: "The prompt does not fit into the context, or the body is no JSON.",
     401: "No known key came with the request.",
     404: "What is asked for is not here.",
     413: "The request is too large.",
@@ -46,14 +46,24 @@ _REASONS: Final = {
     429: "Too much is asked at once; Retry-After says when to come again.",
     503: "The model can't write just now.",
 }
-REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {
-        "description": words,
-        "content": {"application/json": {"schema": {"type": "object"}}},
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
+
+def refusals(shape: type[BaseModel], *statuses: int) -> Responses:
+    """What a route can refuse a request with, for the documentation; all where none is named."""
+    return {
+        status: {"description": _REASONS[status], "model": shape} for status in statuses or _REASONS
     }
-    for status, words in _REASONS.items()
-}
-"""What every route can refuse a request with, for the documentation."""
+
+
+class Refused(BaseModel):
+    """Why a request was refused."""
+
+    detail: str
+
+
+REFUSALS: Final = refusals(Refused)
+"""What routes can refuse a request with that have no shape of their own."""
 
 Shape: TypeAlias = Callable[[Problem], Any]
 _shapes: list[tuple[re.Pattern[str], Shape]] = []
@@ -125,7 +135,7 @@ def install(app: FastAPI) -> None:
 
 
 def _plain(problem: Problem) -> Any:
-    return {"detail": problem.message}
+    return Refused(detail=problem.message).model_dump()
 
 
 def _said(error: IcgptError) -> str:

@@ -1,4 +1,5 @@
-"""Requests of all kinds, made by schemathesis from a service's own document: none may fail.
+"""Requests of all kinds, made by schemathesis from a service's own document: none may fail, and
+every answer must be as the document says.
 
 The service writes with the model in the box, few tokens an answer. Its own figures say how many
 requests came, and how they were answered.
@@ -22,6 +23,12 @@ from icgpt.serve.local import LocalBackend
 from icgpt.serve.settings import Settings
 
 KEY = "secret"
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+)
 
 
 def answered(service: Served) -> Counter[str]:
@@ -54,7 +61,7 @@ def _schemathesis(
     program = Path(sys.executable).with_name("schemathesis")
     command = [
         *(str(program), "run", f"{url}/openapi.json", "--header", f"x-api-key: {KEY}"),
-        *("--checks", "not_a_server_error", "--max-examples", str(examples)),
+        *("--checks", ",".join(CHECKS), "--max-examples", str(examples)),
         *("--seed", str(seed), "--generation-database", "none", "--phases", "examples,fuzzing"),
         *("--request-timeout", "60", "--suppress-health-check", "all", "--no-color"),
     ]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from icgpt.serve.backend import Piece
@@ -15,22 +14,6 @@ from icgpt.serve.desk import Desk, Done
 
 T = TypeVar("T")
 _SEEDS = 1 << 64
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Tokens of a request."""
-
-    prompt: int
-    completion: int
-
-    def to_json(self) -> dict[str, int]:
-        """As OpenAI has it."""
-        return {
-            "prompt_tokens": self.prompt,
-            "completion_tokens": self.completion,
-            "total_tokens": self.prompt + self.completion,
-        }
 
 
 def with_seeds(options: dict[str, Any], count: int) -> list[dict[str, Any]]:

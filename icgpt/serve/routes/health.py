@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from icgpt.serve.desk import TheDesk
 from icgpt.serve.errors import DownError
+from icgpt.serve.problems import Refused, refusals
 
 router = APIRouter(tags=["service"])
 
@@ -25,7 +26,7 @@ class Health(BaseModel):
     backend: str
 
 
-@router.get("/health", responses={503: {"description": "The model can't write just now."}})
+@router.get("/health", responses=refusals(Refused, 503))
 async def health(desk: TheDesk) -> Health:
     """Says whether the service works."""
     if not desk.backend.alive():

@@ -13,33 +13,47 @@ from fastapi.responses import JSONResponse
 from icgpt.results import Logprob, TokenLogprobs
 from icgpt.serve import problems
 from icgpt.serve.desk import Desk, Done, TheDesk
+from icgpt.serve.document import stream_of
 from icgpt.serve.errors import PromptTooLongError, UnknownModelError
 from icgpt.serve.keys import KNOWN_CALLER
 from icgpt.serve.openai import probabilities
+from icgpt.serve.openai.answered import (
+    ChatChunk,
+    ChatCompletion,
+    Completion,
+    CompletionChunk,
+    Fault,
+    Model,
+    ModelList,
+    Refusal,
+)
 from icgpt.serve.openai.asked import Asked, ChatAsked, CompletionAsked
-from icgpt.serve.openai.choices import Stream, Usage, together, with_seeds
+from icgpt.serve.openai.choices import Stream, together, with_seeds
 from icgpt.serve.openai.dialogue import ids_of
-from icgpt.serve.problems import Problem
+from icgpt.serve.problems import Problem, Responses, refusals
 from icgpt.serve.sse import DONE, EventStream
+from icgpt.serve.usage import Usage
 
 router = APIRouter(
-    prefix="/v1", tags=["openai"], dependencies=[KNOWN_CALLER], responses=problems.REFUSALS
+    prefix="/v1", tags=["openai"], dependencies=[KNOWN_CALLER], responses=refusals(Refusal)
 )
 
 _FINISHES: Final = {"stop": "stop", "length": "length", "context": "length"}
+_TOO_LONG: Final[Responses] = {
+    400: {"model": Refusal, "description": "The prompt does not fit into the context."}
+}
 _TYPES: Final = {401: "authentication_error", 429: "rate_limit_error"}
 
 
 def _shape(problem: Problem) -> Any:
     usual = "invalid_request_error" if problem.status < 500 else "server_error"
-    return {
-        "error": {
-            "message": problem.message,
-            "type": _TYPES.get(problem.status, usual),
-            "param": problem.field,
-            "code": problem.kind,
-        }
-    }
+    fault = Fault(
+        message=problem.message,
+        type=_TYPES.get(problem.status, usual),
+        param=problem.field,
+        code=problem.kind,
+    )
+    return Refusal(error=fault).model_dump()
 
 
 problems.shaped(r"/v1/(chat/|completions|models(/[^:]*)?$)", _shape)
@@ -60,7 +74,7 @@ class _Frame:
     def whole(self, choices: list[Any], usage: Usage) -> Response:
         """The answer as one document."""
         document = {**self._common, "object": self.kind, "choices": choices}
-        return JSONResponse({**document, "usage": usage.to_json()})
+        return JSONResponse({**document, "usage": usage.model_dump()})
 
     def chunk(self, choices: list[Any], usage: Any = ...) -> dict[str, Any]:
         """A document of a stream; with `usage` where the caller asks for it."""
@@ -92,33 +106,37 @@ def _unknown(known: str) -> UnknownModelError:
 
 
 @router.get("/models")
-async def models(desk: TheDesk) -> dict[str, Any]:
+async def models(desk: TheDesk) -> ModelList:
     """Lists the one model that the service has."""
-    return {"object": "list", "data": [_model(desk)]}
+    return ModelList(object="list", data=[_model(desk)])
 
 
 @router.get("/models/{model:path}")
-async def model(model: str, desk: TheDesk) -> dict[str, Any]:
+async def model(model: str, desk: TheDesk) -> Model:
     """Says what the service knows of its model."""
     if model != desk.backend.facts.name:
         raise _unknown(desk.backend.facts.name)
     return _model(desk)
 
 
-def _model(desk: Desk) -> dict[str, Any]:
+def _model(desk: Desk) -> Model:
     facts = desk.backend.facts
-    return {
-        "id": facts.name,
-        "object": "model",
-        "created": 0,
-        "owned_by": "icgpt",
-        "max_model_len": desk.max_context,
-        "parameters": facts.parameters,
-        "precision": facts.precision,
-    }
+    return Model(
+        id=facts.name,
+        object="model",
+        created=0,
+        owned_by="icgpt",
+        max_model_len=desk.max_context,
+        parameters=facts.parameters,
+        precision=facts.precision,
+    )
 
 
-@router.post("/completions", response_class=JSONResponse)
+@router.post(
+    "/completions",
+    response_model=Completion,
+    responses={200: stream_of(CompletionChunk, Refusal), **_TOO_LONG},
+)
 async def completions(body: CompletionAsked, desk: TheDesk) -> Response:
     """Goes on from one prompt or several."""
     _check_model(body, desk)
@@ -201,13 +219,17 @@ async def _completion_stream(
                 choice = _completion(index, piece.text, told, piece.finish)
                 yield frame.chunk([choice], usual)
         if usual is None:
-            yield frame.chunk([], _usage(stream.done, body.choices).to_json())
+            yield frame.chunk([], _usage(stream.done, body.choices).model_dump())
         yield DONE
 
     return await _streamed(stream, events())
 
 
-@router.post("/chat/completions", response_class=JSONResponse)
+@router.post(
+    "/chat/completions",
+    response_model=ChatCompletion,
+    responses={200: stream_of(ChatChunk, Refusal), **_TOO_LONG},
+)
 async def chat(body: ChatAsked, desk: TheDesk) -> Response:
     """Says what comes next in a conversation."""
     _check_model(body, desk)
@@ -257,7 +279,7 @@ async def _chat_stream(body: ChatAsked, desk: Desk, frame: _Frame, stream: Strea
             if piece.finish:
                 yield frame.chunk([_message(index, "delta", {}, None, piece.finish)], usual)
         if usual is None:
-            yield frame.chunk([], _usage(stream.done, body.choices).to_json())
+            yield frame.chunk([], _usage(stream.done, body.choices).model_dump())
         yield DONE
 
     return await _streamed(stream, events())
@@ -275,7 +297,7 @@ def _with_usage(body: Asked) -> bool:
 def _usage(done: list[Done], of_each: int) -> Usage:
     """Prompts count once, however many answers there are to each."""
     prompts = sum(one.prompt_tokens for one in done[::of_each])
-    return Usage(prompts, sum(len(one.token_ids) for one in done))
+    return Usage.of(prompts, sum(len(one.token_ids) for one in done))
 
 
 def _likelihood(done: Done) -> float:

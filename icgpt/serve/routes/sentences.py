@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from icgpt.serve.desk import TheDesk
 from icgpt.serve.keys import KNOWN_CALLER
+from icgpt.serve.problems import REFUSALS
 from icgpt.serve.prompts import PLAIN
 
-router = APIRouter(tags=["sentences"], dependencies=[KNOWN_CALLER])
+router = APIRouter(tags=["sentences"], dependencies=[KNOWN_CALLER], responses=REFUSALS)
 
 NEW_TOKENS: Final = 50
 _OPTIONS: Final[dict[str, Any]] = {

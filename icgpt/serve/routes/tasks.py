@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from icgpt.serve.desk import TheDesk
 from icgpt.serve.keys import KNOWN_CALLER
+from icgpt.serve.problems import REFUSALS
 from icgpt.serve.prompts import PLAIN
 from icgpt.serve.tasks import TheTasks
+from icgpt.serve.usage import Usage
 
-router = APIRouter(tags=["tasks"], dependencies=[KNOWN_CALLER])
+router = APIRouter(tags=["tasks"], dependencies=[KNOWN_CALLER], responses=REFUSALS)
 
 _SPAM, _GOT, _OTHER = "spam", "got", "generate"
 _MOST: Final = 1 << 20
@@ -53,21 +55,6 @@ class Asked(BaseModel):
             "top_k": self.top_k or None,
             "template": False,
         }
-
-
-class Usage(BaseModel):
-    """How many tokens it took."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-    @classmethod
-    def of(cls, prompt: int, completion: int) -> Usage:
-        """Of two counts."""
-        return cls(
-            prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
-        )
 
 
 class Done(BaseModel):
