@@ -51,9 +51,10 @@ def written(engine: Engine, prompt: str, **options: Any) -> str:
 def test_models(client: Any) -> None:
     assert [one.id for one in client.models.list()] == [MODEL]
     assert client.models.retrieve(MODEL).id == MODEL
-    with pytest.raises(openai.NotFoundError) as refused:
-        client.models.retrieve("gpt-4")
-    assert refused.value.code == "model_not_found"
+    for unknown in ("gpt-4", "ft:gpt-4:mine", "mine/gpt-4"):
+        with pytest.raises(openai.NotFoundError) as refused:
+            client.models.retrieve(unknown)
+        assert refused.value.code == "model_not_found"
 
 
 def test_completion(client: Any, engine: Engine) -> None:

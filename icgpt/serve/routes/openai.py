@@ -56,7 +56,7 @@ def _shape(problem: Problem) -> Any:
     return Refusal(error=fault).model_dump()
 
 
-problems.shaped(r"/v1/(chat/|completions|models(/[^:]*)?$)", _shape)
+problems.shaped(r"/v1/(chat/|completions|models(/.*)?(?<!:predict)$)", _shape)
 
 
 class _Frame:
