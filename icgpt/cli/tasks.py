@@ -88,6 +88,8 @@ def tasks_of(
     judge, labels = None, []
     if (source := spam or usual) is not None:
         try:
+            # Loaded again where it also writes: an engine has one layer behind the trunk, and there
+            # it is over tokens.
             classifier = opened_as(open_source, source, labels=True)
             judge, labels = load(classifier), labels_of(classifier)
         except NoLabelsError:
