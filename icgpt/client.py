@@ -109,6 +109,7 @@ class ModelCanister(Handle, Closing):
     commit = Blocking(methods.commit)
     discard = Blocking(methods.discard)
     setup_model = Blocking(methods.setup_model)
+    set_name = Blocking(methods.set_name)
     set_precision = Blocking(methods.set_precision)
     setup_tokenizer = Blocking(methods.setup_tokenizer)
 
@@ -215,6 +216,7 @@ class AsyncModelCanister(Handle, AsyncClosing):
     commit = Awaiting(methods.commit)
     discard = Awaiting(methods.discard)
     setup_model = Awaiting(methods.setup_model)
+    set_name = Awaiting(methods.set_name)
     set_precision = Awaiting(methods.set_precision)
     setup_tokenizer = Awaiting(methods.setup_tokenizer)
 

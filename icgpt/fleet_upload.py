@@ -38,6 +38,7 @@ def upload_fleet(
     precision: str | None = None,
     seed_flow: bool = False,
     agree: Callable[[int, int], None] | None = None,
+    name: str | None = None,
 ) -> dict[str, Upload]:
     """Uploads a checkpoint to several canisters and sets it up in each.
 
@@ -52,20 +53,21 @@ def upload_fleet(
         seed_flow: by the seed's own methods.
         agree: told how many canisters need it and how many cycles it takes each of them at most,
             before anything is sent; raises to prevent it.
+        name: what the model is called there; the checkpoint's name when left out.
     """
     crew = _Crew(on_step or (lambda name, step: None))
-    source = Source(checkpoint, precision, seed_flow)
-    infos = crew.each(list(models), lambda name: models[name].info())
-    wanting = [name for name, info in infos.items() if force or not source.is_live(info)]
+    source = Source(checkpoint, precision, seed_flow, name)
+    infos = crew.each(list(models), lambda member: models[member].info())
+    wanting = [member for member, info in infos.items() if force or not source.is_live(info)]
     if wanting and agree is not None:
         agree(len(wanting), source.cycles())
-    if any(force or not source.is_there(infos[name]) for name in wanting):
+    if any(force or not source.is_there(infos[member]) for member in wanting):
         source.convert(crew.reporter(EVERYBODY))
     window = max(1, AT_ONCE // max(1, len(wanting)))
 
-    def bring(name: str) -> Upload:
-        info: ModelInfo = infos[name]
-        return put(models[name], source, info, crew.reporter(name), force, window)
+    def bring(member: str) -> Upload:
+        info: ModelInfo = infos[member]
+        return put(models[member], source, info, crew.reporter(member), force, window)
 
     done = crew.each(list(infos), bring)
     if crew.failed:

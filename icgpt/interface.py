@@ -85,6 +85,7 @@ ARCHITECTURE: Final = Record(
 MODEL_INFO: Final = Record(
     {
         "setup": SETUP,
+        "name": Opt(TEXT),
         "architecture": Opt(ARCHITECTURE),
         "precision": TEXT,
         "next_precision": Opt(TEXT),
@@ -279,6 +280,7 @@ METHODS: Final[dict[str, Method]] = {
     "set_quotas": Method((QUOTAS,), (EMPTY_RESULT,)),
     "usage": Method((), (USAGE,), query=True),
     "set_per_message": Method((NAT64,), (EMPTY_RESULT,)),
+    "set_name": Method((Opt(TEXT),), (EMPTY_RESULT,)),
     "set_precision": Method((Opt(TEXT),), (EMPTY_RESULT,)),
     "set_heap_for_weights": Method((NAT64,), (EMPTY_RESULT,)),
     "http_request": Method((HTTP_REQUEST,), (HTTP_RESPONSE,), query=True),

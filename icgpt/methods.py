@@ -253,6 +253,11 @@ def setup_model(
     ok((yield from call(canister, "setup_model", seconds=seconds, on_wait=on_wait)))
 
 
+def set_name(canister: Handle, name: str | None) -> Steps[None]:
+    """Calls the model that answers by a name of 1 to 96 characters; None takes its name away."""
+    yield from checked(canister, "set_name", name)
+
+
 def set_precision(canister: Handle, precision: str | None) -> Steps[None]:
     """Chooses "f32", "int8" or "int16" for the next set-up; None: what config.json says.
 

@@ -118,6 +118,8 @@ class ModelInfo:
     """"empty", "setting_up" or "ready"."""
     setup_done: int
     setup_total: int
+    name: str | None
+    """What managers call it."""
     architecture: Architecture | None
     precision: str
     next_precision: str | None
@@ -148,6 +150,7 @@ class ModelInfo:
             setup=setup,
             setup_done=progress["done"] if progress else 0,
             setup_total=progress["total"] if progress else 0,
+            name=value["name"],
             architecture=Architecture(**architecture) if architecture else None,
             precision=value["precision"],
             next_precision=value["next_precision"],
@@ -169,6 +172,7 @@ class ModelInfo:
             "setup": self.setup,
             "setup_done": self.setup_done,
             "setup_total": self.setup_total,
+            "name": self.name,
             "architecture": vars(self.architecture) if self.architecture else None,
             "precision": self.precision,
             "next_precision": self.next_precision,

@@ -15,12 +15,13 @@ from typing import Final, TypeAlias
 from icgpt import seed_upload
 from icgpt.checkpoint import Checkpoint
 from icgpt.client import ModelCanister
-from icgpt.errors import NetworkError, RefusedError, UploadError
+from icgpt.errors import NetworkError, RefusedError, UploadError, UsageError
 from icgpt.results import FILES, FileInfo, ModelInfo
 from icgpt.sending import AT_ONCE, Outgoing, outgoing, send
 from icgpt.upload_cost import estimate, is_converted
 
 _SETUP_LOOK_SECONDS: Final = 0.5
+_MAX_NAME: Final = 96  # what the canister takes
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,25 @@ class Source:
         precision: "f32", "int8" or "int16"; as config.json says when left out, and where that is
             silent the checkpoint is sent as it is, and held in f32.
         seed_flow: it is sent by the seed's own methods, so the canister converts.
+        name: what the model is called there; the checkpoint's name when left out.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, precision: str | None = None, seed_flow: bool = False
+        self,
+        checkpoint: Checkpoint,
+        precision: str | None = None,
+        seed_flow: bool = False,
+        name: str | None = None,
     ) -> None:
+        if name is not None and name != _fitting(name):
+            raise UsageError(
+                f"{name!r} is no name for a model",
+                f"It has 1 to {_MAX_NAME} visible characters, and no space at its ends.",
+            )
         self.began = time.monotonic()
         self.checkpoint = checkpoint
+        self.name = name or _fitting(checkpoint.name)
+        self.was_named = name is not None
         self.precision = precision
         self.seed_flow = seed_flow
         self.wanted = precision or checkpoint.config.precision or "f32"
@@ -136,6 +149,7 @@ def upload(
     precision: str | None = None,
     seed_flow: bool = False,
     agree: Callable[[int], None] | None = None,
+    name: str | None = None,
 ) -> Upload:
     """Uploads a checkpoint and sets it up.
 
@@ -150,16 +164,16 @@ def upload(
             A checkpoint of halves that is wanted in f32 is sent as it is too.
         seed_flow: by the seed's own methods, which append; then the canister converts.
         agree: told how many cycles it takes at most, before anything is sent; raises to prevent it.
+        name: what the model is called there; the checkpoint's name when left out.
     """
     report = on_step or (lambda step: None)
-    source = Source(checkpoint, precision, seed_flow)
+    source = Source(checkpoint, precision, seed_flow, name)
     info = model.info()
-    if not force and source.is_live(info):
-        return source.nothing_done()
-    if agree is not None:
-        agree(source.cycles())
-    if force or not source.is_there(info):
-        source.convert(report)
+    if force or not source.is_live(info):
+        if agree is not None:
+            agree(source.cycles())
+        if force or not source.is_there(info):
+            source.convert(report)
     return put(model, source, info, report, force)
 
 
@@ -182,6 +196,7 @@ def put(
         at_once: how many chunks may be on their way.
     """
     if not force and source.is_live(info):
+        _call(model, info, source)
         return source.nothing_done()
     there = source.is_there(info) and not force
     done = _Done(report)
@@ -203,11 +218,13 @@ def put(
     total = done.total or source.checkpoint.length
     _set_up(model, total, source.hashes, report)
     known = source.hashes if layout is None else source.known()
-    if not _is_live(model.info(), known, source.wanted):
+    info = model.info()
+    if not _is_live(info, known, source.wanted):
         raise UploadError(
             "the canister runs another model than the one that was sent",
             "Someone else may have uploaded at the same time. Upload again.",
         )
+    _call(model, info, source)
     return Upload(done.sent, done.resumed, source.seconds(), source.hashes, True, total, layout)
 
 
@@ -220,6 +237,18 @@ def _is_live(info: ModelInfo, hashes: dict[str, bytes], precision: str | None = 
         same = all(info.source_sha256[kind] == hashes.get(kind) for kind in FILES)
     same = same and precision in (None, info.precision)
     return info.ready and same and info.tokenizer == ("tokenizer" in hashes)
+
+
+def _call(model: ModelCanister, info: ModelInfo, source: Source) -> None:
+    """Gives the model its name. One that it has gives way only to a name that was asked for."""
+    if info.name != source.name and (source.was_named or info.name is None):
+        model.set_name(source.name)
+
+
+def _fitting(name: str) -> str | None:
+    """A name as canisters take it; None where nothing of it is left."""
+    plain = "".join(one for one in name if one.isprintable())
+    return plain.strip()[:_MAX_NAME].strip() or None
 
 
 class _Done:

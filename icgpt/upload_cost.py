@@ -85,8 +85,8 @@ def estimate(
     total = sum(files.values())
     chunks = sum(-(-length // CHUNK_BYTES) for length in files.values())
     around = 2 * len(files)  # begin and commit, or store and load
-    # What a set-up sends to itself, and set_precision.
-    own = 2 * int(setup // MESSAGE_INSTRUCTIONS) + 2
+    # What a set-up sends to itself, set_precision and set_name.
+    own = 2 * int(setup // MESSAGE_INSTRUCTIONS) + 3
     sent = PER_BYTE["append" if seed_flow else "write"] * total
     instructions = int(sent + setup)
     messages = chunks + around + own

@@ -15,8 +15,8 @@ from icgpt.cli.common import (
     F,
     aside,
     calling_options,
-    count_text,
     error_text,
+    model_text,
     opened,
     show,
     tell_price,
@@ -142,10 +142,7 @@ def _welcome(conversation: Conversation, canister: str) -> None:
     if shape is None:
         return
     ways = "slides" if info.context == "slide" else "stops"
-    aside(
-        f"{shape.family}, {count_text(shape.parameters)} parameters in {info.precision}, "
-        f"context {shape.n_ctx:,} ({ways}), canister {canister}"
-    )
+    aside(f"{model_text(info, shape)}, context {shape.n_ctx:,} ({ways}), canister {canister}")
     if conversation.roles:
         me, other = conversation.roles
         what = f"You are {me}, the model is {other}."

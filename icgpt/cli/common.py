@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from icgpt.errors import IcgptError
     from icgpt.fleet import Fleet
     from icgpt.project import Project
+    from icgpt.results import Architecture, ModelInfo
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -331,6 +332,12 @@ def bytes_text(count: float) -> str:
         if count < 0.99995 * size:  # what would be rounded to 1000.0 belongs to the next unit
             return f"{1000 * count / size:.1f} {unit}"
     return f"{count / 1e9:.2f} GB"
+
+
+def model_text(info: ModelInfo, shape: Architecture) -> str:
+    """The model of a canister in a few words."""
+    name = f"{info.name}: " if info.name else ""
+    return f"{name}{shape.family}, {count_text(shape.parameters)} parameters in {info.precision}"
 
 
 def count_text(count: float) -> str:

@@ -12,6 +12,7 @@ from icgpt.cli.common import (
     count_text,
     identity_option,
     json_option,
+    model_text,
     network_option,
     opened,
     say,
@@ -104,9 +105,6 @@ def _running(network: str | None, identity: str | None) -> list[dict[str, Any]]:
             shape = info.architecture
             words = "no model"
             if shape is not None:
-                words = (
-                    f"{shape.family}, {count_text(shape.parameters)} parameters in "
-                    f"{info.precision}, context {shape.n_ctx}"
-                )
+                words = f"{model_text(info, shape)}, context {shape.n_ctx}"
             found.append({**value, "model": info.to_json() if shape else None, "words": words})
     return found

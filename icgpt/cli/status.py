@@ -73,6 +73,7 @@ def _model_lines(info: ModelInfo) -> list[tuple[str, str]]:
     if shape is None:
         return [("model", "none; put one in with: icgpt upload CANISTER SOURCE")]
     return [
+        *([("name", info.name)] if info.name else []),
         (
             "model",
             f"{shape.family}, {count_text(shape.parameters)} parameters in {info.precision}: "

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     "config.json says when left out; and where that is silent, f32, sent as they are."
 )
 @source_options
+@click.option(
+    "--name", metavar="NAME", help="What the model is called there; its own name otherwise."
+)
 @click.option("--force", is_flag=True, help="Also when the canister runs this very model.")
 @click.option(
     "--seed-flow", is_flag=True, help="Append by the seed's own methods; the canister converts."
@@ -68,6 +71,7 @@ def upload(
     source: str,
     open_source: Callable[[str], Checkpoint],
     precision: str | None,
+    name: str | None,
     force: bool,
     seed_flow: bool,
     dry_run: bool,
@@ -103,14 +107,16 @@ def upload(
                 before_spending(place[1], what, cycles, yes, as_json)
 
             with progress.shown(list(models) if fleet else ()) as show:
-                done = upload_fleet(models, checkpoint, show, force, precision, seed_flow, agree)
+                done = upload_fleet(
+                    models, checkpoint, show, force, precision, seed_flow, agree, name
+                )
     except KeyboardInterrupt:
         say("What was sent is kept. Upload again to go on with it.")
         raise
     value: dict[str, Any] = {"source": checkpoint.name, "parameters": checkpoint.parameters}
     if fleet:
-        value["replicas"] = {name: _json(one) for name, one in done.items()}
-        text = "\n".join(f"{name}: {_text(one)}" for name, one in done.items())
+        value["replicas"] = {member: _json(one) for member, one in done.items()}
+        text = "\n".join(f"{member}: {_text(one)}" for member, one in done.items())
     else:
         value |= _json(done[canister])
         text = _text(done[canister])

@@ -42,6 +42,8 @@ def test_the_installer_is_the_first_manager(canister: ModelCanister, identity: I
         lambda c: c.discard("config"),
         lambda c: c.setup_model(),
         lambda c: c.setup_tokenizer(),
+        lambda c: c.set_name("mine"),
+        lambda c: c.set_precision("int8"),
         lambda c: c.set_public(True),
         lambda c: c.add_manager(b"\x04"),
         lambda c: c.add_user(b"\x04"),

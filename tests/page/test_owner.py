@@ -102,6 +102,7 @@ def test_a_manager_uploads_a_model_and_changes_access(
         dialog.get_by_text("Choose config.json too.").wait_for(timeout=SECONDS)
         choose.set_input_files([FILES / "config.json", FILES / "tokenizer.json"])
         dialog.get_by_label("Precision").select_option("int8")
+        dialog.get_by_label("Name").fill("The Bard")
         paused_after_a_chunk(page, dialog)
         begun = canister.missing("safetensors")
         assert begun is not None
@@ -109,6 +110,8 @@ def test_a_manager_uploads_a_model_and_changes_access(
         dialog.get_by_role("button", name="Upload").click()
         dialog.get_by_text("The model is set up and answers.").wait_for(timeout=SECONDS)
         assert (canister.info().precision, canister.info().ready) == ("int8", True)
+        assert canister.info().name == "The Bard"
+        page.locator("dd", has_text="The Bard").wait_for(state="attached", timeout=SECONDS)
 
         dialog.get_by_role("switch", name="Public").click()
         dialog.locator("[role=switch][data-state=unchecked]").wait_for(timeout=SECONDS)

@@ -10,7 +10,7 @@ use crate::storage;
 use crate::types::Access;
 
 /// Methods that need a manager. Their ingress is turned away before it costs the canister cycles.
-const MANAGER_METHODS: [&str; 26] = [
+const MANAGER_METHODS: [&str; 27] = [
     "begin",
     "write",
     "commit",
@@ -34,6 +34,7 @@ const MANAGER_METHODS: [&str; 26] = [
     "remove_user",
     "set_public_mode",
     "set_per_message",
+    "set_name",
     "set_precision",
     "set_heap_for_weights",
     "set_quotas",

@@ -57,6 +57,8 @@ pub enum Error {
     Checkpoint(CheckpointError),
     /// Its tensors don't make this model.
     Load(LoadError),
+    /// No name for a model.
+    Name(usize),
     /// No precision has this name.
     Precision(UnknownPrecision),
     /// The checkpoint can't be packed.
@@ -209,6 +211,11 @@ impl fmt::Display for Error {
             Self::Config(e) => write!(f, "config.json: {e}"),
             Self::Checkpoint(e) => write!(f, "safetensors: {e}"),
             Self::Load(e) => write!(f, "safetensors: {e}"),
+            Self::Name(most) => write!(
+                f,
+                "a model's name has 1 to {most} characters, none of them a control character, and \
+                 no space at its ends"
+            ),
             Self::Precision(e) => e.fmt(f),
             Self::Pack(e) => write!(f, "safetensors: {e}"),
             Self::Packed(e) => write!(f, "packed weights: {e}"),

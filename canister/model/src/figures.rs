@@ -77,6 +77,7 @@ fn of_the_model(page: &mut Page) {
     let info = own::model_info();
     let family = info.architecture.map_or(String::new(), |its| its.family);
     let version = info.module_version;
+    let name = info.name.unwrap_or_default();
     let precision = info.precision;
     page.head(
         "info",
@@ -87,6 +88,7 @@ fn of_the_model(page: &mut Page) {
         "info",
         &[
             ("version", &version),
+            ("model", &name),
             ("family", &family),
             ("precision", &precision),
         ],

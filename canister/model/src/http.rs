@@ -210,6 +210,7 @@ fn document() -> Vec<u8> {
         "canister": canister_self().to_text(),
         "public": access::is_public(),
         "ready": serving::model().is_ok(),
+        "name": info.name,
         "architecture": info.architecture.map(|its| json!({
             "family": its.family,
             "n_layer": its.n_layer,

@@ -47,6 +47,7 @@ pub fn model_info() -> ModelInfo {
             (None, Some(_)) => Setup::Ready,
             (None, None) => Setup::Empty,
         },
+        name: storage::with(|storage| storage.meta().name.clone()),
         architecture: model.as_ref().map(|model| {
             let config = model.config();
             Architecture {
@@ -190,6 +191,11 @@ async fn score(prompt: Vec<u32>, continuation: Vec<u32>) -> Result<Vec<f32>, Str
         Ok(scoring.logprobs().to_vec())
     };
     run.await.map_err(|error: Error| error.to_string())
+}
+
+#[ic_cdk::update(guard = "manager")]
+fn set_name(name: Option<String>) -> Result<(), String> {
+    serving::choose_name(name).map_err(|error| error.to_string())
 }
 
 #[ic_cdk::update(guard = "manager")]

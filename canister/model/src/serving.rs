@@ -29,6 +29,9 @@ pub const MOST_HEAP_FOR_WEIGHTS: u64 = 7 << 29;
 /// Instructions that packing may take in `post_upgrade`, which has 300 B.
 const MOST_IN_UPGRADE: u64 = 200_000_000_000;
 
+/// Characters of a model's name: as many as an id on the Hugging Face hub may have.
+const MOST_NAME: usize = 96;
+
 thread_local! {
     static MODEL: RefCell<Option<Rc<Model>>> = const { RefCell::new(None) };
     static TOKENIZER: RefCell<Option<Rc<Tokenizer>>> = const { RefCell::new(None) };
@@ -201,6 +204,24 @@ pub fn choose_heap(bytes: u64) -> Result<(), Error> {
     Ok(())
 }
 
+/// Gives the model that answers a name, or takes its name away.
+///
+/// # Errors
+/// [`Error::Name`], [`Error::NoModel`].
+pub fn choose_name(name: Option<String>) -> Result<(), Error> {
+    model()?;
+    if let Some(name) = &name {
+        let length = name.chars().count();
+        let plain = name.trim() == name && !name.chars().any(char::is_control);
+        if !plain || !(1..=MOST_NAME).contains(&length) {
+            return Err(Error::Name(MOST_NAME));
+        }
+    }
+    storage::with(|storage| storage.update(|meta| meta.name = name));
+    http::renew();
+    Ok(())
+}
+
 /// Chooses how the next set-up holds the weights; none leaves it to config.json, and f32 where that
 /// is silent. A set-up that succeeds spends the choice.
 ///
@@ -320,6 +341,9 @@ pub async fn set_up_model() -> Result<(), Error> {
         storage.update(|meta| {
             meta.precision = Some(model.precision().to_string());
             meta.next_precision = None;
+            if new_weights {
+                meta.name = None; // it was called so, and not this one
+            }
         });
     });
     if let Some(tokenizer) = tokenizer {

@@ -96,6 +96,8 @@ pub struct Meta {
     pub public: bool,
     /// Instructions that a message may spend, where a manager chose.
     pub per_message: Option<u64>,
+    /// What managers call the model that answers.
+    pub name: Option<String>,
     /// Precision of the model that answers; none for f32 of before there was a choice.
     pub precision: Option<String>,
     /// Precision that a manager chose for the next set-up.

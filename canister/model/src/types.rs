@@ -145,6 +145,8 @@ pub struct SourceSha256 {
 pub struct ModelInfo {
     /// How far the model is set up.
     pub setup: Setup,
+    /// What managers call it.
+    pub name: Option<String>,
     /// Its sizes, once it is ready.
     pub architecture: Option<Architecture>,
     /// Number format of the weights.

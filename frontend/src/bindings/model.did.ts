@@ -142,6 +142,10 @@ export interface ModelInfo {
    * What a manager chose for the next set-up with `set_precision`.
    */
   'next_precision' : [] | [string],
+  /**
+   * What managers call it: said with `set_name`, taken away by a set-up of other weights.
+   */
+  'name' : [] | [string],
   'architecture' : [] | [Architecture],
   'setup' : Setup,
   /**
@@ -479,6 +483,10 @@ export interface _SERVICE {
    */
   'set_heap_for_weights' : ActorMethod<[bigint], EmptyResult>,
   /**
+   * Calls the model that answers by a name of 1 to 96 characters, or by none.
+   */
+  'set_name' : ActorMethod<[[] | [string]], EmptyResult>,
+  /**
    * Lets long work make way for other callers more often. At most, and by default, 39.7 billion.
    */
   'set_per_message' : ActorMethod<[bigint], EmptyResult>,
@@ -735,6 +743,7 @@ export const idlFactory: IDL.InterfaceFactory = ({ IDL }) => {
     }),
     'context' : IDL.Text,
     'next_precision' : IDL.Opt(IDL.Text),
+    'name' : IDL.Opt(IDL.Text),
     'architecture' : IDL.Opt(Architecture),
     'setup' : Setup,
     'layout_sha256' : IDL.Opt(IDL.Vec(IDL.Nat8)),
@@ -830,6 +839,7 @@ export const idlFactory: IDL.InterfaceFactory = ({ IDL }) => {
         [],
       ),
     'set_heap_for_weights' : IDL.Func([IDL.Nat64], [EmptyResult], []),
+    'set_name' : IDL.Func([IDL.Opt(IDL.Text)], [EmptyResult], []),
     'set_per_message' : IDL.Func([IDL.Nat64], [EmptyResult], []),
     'set_precision' : IDL.Func([IDL.Opt(IDL.Text)], [EmptyResult], []),
     'set_public_mode' : IDL.Func([IDL.Bool], [], []),

@@ -31,12 +31,14 @@ export function ModelCard({ info, connection, writing }: Props) {
   const figures = useFound(connection, figuresOf, writing) ?? NOTHING;
   const memory = memoryOf(figures);
   const shape = info?.architecture[0];
+  const name = info?.name[0];
   const layout = info?.layout_sha256[0];
   return (
-    <Panel title="Model" {...(shape && { brief: `${large(Number(shape.parameters))} parameters` })}>
+    <Panel title="Model" {...(shape && { brief: name ?? `${large(Number(shape.parameters))} parameters` })}>
       <dl className="grid gap-x-10 gap-y-1.5 sm:max-lg:grid-cols-2 [&>div]:flex [&>div]:items-baseline [&>div]:justify-between [&>div]:gap-4">
         {info && shape && (
           <>
+            {name !== undefined && <Row name="Name">{name}</Row>}
             <Row name="Kind">{`${FAMILIES[shape.family] ?? shape.family}, ${isChat(info) ? "answers" : "continues"}`}</Row>
             <Row name="Size">{`${large(Number(shape.parameters))} parameters`}</Row>
             <Row name="Precision">{PRECISIONS[info.precision] ?? info.precision}</Row>
@@ -57,7 +59,7 @@ export function ModelCard({ info, connection, writing }: Props) {
 const Row = ({ name, children }: { name: string; children: ReactNode }) => (
   <div>
     <dt className="text-quiet">{name}</dt>
-    <dd className="text-right tabular-nums">{children}</dd>
+    <dd className="min-w-0 text-right tabular-nums wrap-anywhere">{children}</dd>
   </div>
 );
 

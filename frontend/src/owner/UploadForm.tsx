@@ -2,7 +2,7 @@
 import { FolderOpen } from "lucide-react";
 import { useCallback, useId, useRef, useState } from "react";
 import { Button } from "@/components/ui/button";
-import { Select } from "@/components/ui/input";
+import { Input, Select } from "@/components/ui/input";
 import type { Connection } from "@/lib/connection";
 import { bytes } from "@/lib/format";
 import { troubleOf } from "@/lib/trouble";
@@ -16,6 +16,7 @@ export function UploadForm({ connection, onModel }: { connection: Connection; on
   const id = useId();
   const [chosen, setChosen] = useState<Chosen>({});
   const [precision, setPrecision] = useState("");
+  const [name, setName] = useState("");
   const [step, setStep] = useState<Step | null>(null);
   const [outcome, setOutcome] = useState<Outcome>(null);
   const pause = useRef<AbortController | null>(null);
@@ -29,7 +30,7 @@ export function UploadForm({ connection, onModel }: { connection: Connection; on
     pause.current = control;
     setOutcome(null);
     try {
-      await upload(connection, chosen, precision === "" ? null : precision, setStep, control.signal);
+      await upload(connection, chosen, precision || null, name.trim() || null, setStep, control.signal);
       setOutcome({ good: true, text: "The model is set up and answers." });
       onModel();
     } catch (error) {
@@ -87,6 +88,17 @@ export function UploadForm({ connection, onModel }: { connection: Connection; on
             <option value="int16">16 bits</option>
             <option value="f32">32 bits</option>
           </Select>
+        </div>
+        <div className="grid grow basis-40 gap-1">
+          <label htmlFor={`${id}-name`}>Name</label>
+          <Input
+            id={`${id}-name`}
+            value={name}
+            maxLength={96}
+            placeholder="none"
+            disabled={step !== null}
+            onChange={(event) => setName(event.target.value)}
+          />
         </div>
         {step === null ? (
           <Button disabled={files.length === 0 || wrong !== null} onClick={() => void begin()}>

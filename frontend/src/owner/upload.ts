@@ -47,6 +47,7 @@ export async function upload(
   connection: Connection,
   chosen: Chosen,
   precision: string | null,
+  name: string | null,
   tell: (step: Step) => void,
   signal: AbortSignal,
 ): Promise<void> {
@@ -97,6 +98,7 @@ export async function upload(
   if (!(await isLive("safetensors"))) {
     throw new UploadFault("The canister runs another model than the one that was sent. Upload again.");
   }
+  if (name !== null) checked(await actor.set_name([name]));
 }
 
 const hexOf = (bytes: Uint8Array | number[] | undefined): string => toHex(Uint8Array.from(bytes ?? []));
