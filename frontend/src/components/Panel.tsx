@@ -18,7 +18,7 @@ export function Panel({ title, brief, children }: Props) {
     const shown = (
       <>
         <span>{title}</span>
-        <span className="ml-auto pl-3 text-[0.8125rem] font-normal text-quiet">{brief}</span>
+        <span className="ml-auto min-w-0 truncate pl-3 text-[0.8125rem] font-normal text-quiet">{brief}</span>
       </>
     );
     return (
