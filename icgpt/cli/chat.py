@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 TOKENS: Final = 200
 TEMPERATURE: Final = 0.8
 _CLEAR_LINE: Final = "\r\x1b[K"
+_ENDED: Final = "(ended here)"
 
 
 def _roles(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, str] | None:
@@ -214,6 +215,11 @@ class _Talk:
                 raise
             self.conversation.turns[:] = before
             self._tell_error(error)
+        except KeyboardInterrupt:  # before the job began, or once more while it was ended
+            if not self.person:
+                raise
+            self.conversation.turns[:] = before
+            aside(f"{_ENDED}\n")
 
     def _tell_error(self, error: Exception) -> None:
         words = error.format_message() if isinstance(error, click.UsageError) else str(error)
@@ -296,7 +302,7 @@ class _Talk:
     def _tell_how_it_ended(self, done: Written) -> None:
         finish = done.completion.finish
         if done.interrupted:
-            aside("(ended here)")
+            aside(_ENDED)
         elif finish == "context":
             aside("(the context is full)")
         elif finish == "length" and self.conversation.info.template is not None:

@@ -50,21 +50,22 @@ def write(
     """
     began = time.monotonic()
     first = None
-    with _held_interrupts() as told:
-        if begin is None:
-            stream: Pieces = model.stream(prompt, **options)
-        else:
-            stream = begin(prompt, options)
-    interrupted = bool(told)
+    stream: Pieces | None = None
     try:
+        with _held_interrupts() as told:
+            stream = model.stream(prompt, **options) if begin is None else begin(prompt, options)
+        interrupted = bool(told)
         for piece in () if interrupted else stream:
             if piece.text:
                 put(piece.text)
                 first = first or time.monotonic() - began
     except KeyboardInterrupt:
+        if stream is None:
+            raise
         interrupted = True
     except BrokenPipeError:
-        stream.cancel()
+        if stream is not None:
+            stream.cancel()
         raise
     if interrupted:
         stream.cancel()

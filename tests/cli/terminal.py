@@ -9,8 +9,10 @@ import re
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 SECONDS = 60.0  # never waited for unless something is wrong
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x01\x02]")
@@ -29,6 +31,20 @@ class Terminal:
 
     def type(self, keys: str) -> None:
         os.write(self._master, keys.encode())
+
+    def interrupt(self) -> None:
+        """Presses Ctrl-C once the program waits for somebody to type.
+
+        CPython's `input` does not hear of a Ctrl-C that comes when the prompt is there and readline
+        does not wait for keys yet. No person is as quick as that.
+        """
+        while self._state() != "S":
+            time.sleep(0.01)
+        self.type("\x03")
+
+    def _state(self) -> str:
+        """The letter of proc(5): R where it runs, S where it sleeps."""
+        return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
     def until(self, words: str) -> str:
         """Waits for words on the screen; all that was shown up to them."""
