@@ -9,7 +9,7 @@ import pytest
 import requests
 from serve_kit import SECONDS, Served
 
-jsonschema_rs = pytest.importorskip("jsonschema_rs", reason="schemathesis, with it, is missing")
+jsonschema_rs = pytest.importorskip("jsonschema_rs", reason="missing: ./scripts/setup")
 
 KEY = {"x-api-key": "secret"}
 MODEL = "shakespeare-char"
