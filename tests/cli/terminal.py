@@ -38,12 +38,12 @@ class Terminal:
         CPython's `input` does not hear of a Ctrl-C that comes when the prompt is there and readline
         does not wait for keys yet. No person is as quick as that.
         """
-        while self._state() != "S":
+        while self._state() in "RD":
             time.sleep(0.01)
         self.type("\x03")
 
     def _state(self) -> str:
-        """The letter of proc(5): R where it runs, S where it sleeps."""
+        """The letter of proc(5): R where it runs, D where it waits for a disk."""
         return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
     def until(self, words: str) -> str:

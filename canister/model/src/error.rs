@@ -57,7 +57,7 @@ pub enum Error {
     Checkpoint(CheckpointError),
     /// Its tensors don't make this model.
     Load(LoadError),
-    /// No name for a model.
+    /// This can't be the name of a model, which has at most so many characters.
     Name(usize),
     /// No precision has this name.
     Precision(UnknownPrecision),
