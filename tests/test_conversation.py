@@ -14,7 +14,7 @@ from icgpt.results import Architecture, Completion, Encoding, ModelInfo, Templat
 
 SHAPE = Architecture("gpt2", 1, 2, 8, 16, 32, 256, "gelu", True, 1)
 INFO = ModelInfo(
-    "ready", 0, 0, SHAPE, "f32", None, b"\x01", False, {}, None, "stop", True, 1, "0.1.0"
+    "ready", 0, 0, None, SHAPE, "f32", None, b"\x01", False, {}, None, "stop", True, 1, "0.1.0"
 )
 TEMPLATE = Template(prefix=[1], suffix=[2], stop=[3])
 
