@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 from icgpt import seed_upload
 from icgpt.checkpoint import Checkpoint
 from icgpt.client import ModelCanister
-from icgpt.errors import NetworkError, RefusedError, UploadError, UsageError
+from icgpt.errors import NetworkError, RefusedError, UploadError, UsageError, quoted
 from icgpt.results import FILES, FileInfo, ModelInfo
 from icgpt.sending import AT_ONCE, Outgoing, outgoing, send
 from icgpt.upload_cost import estimate, is_converted
@@ -75,7 +75,7 @@ class Source:
     ) -> None:
         if name is not None and name != _fitting(name):
             raise UsageError(
-                f"{name!r} is no name for a model",
+                f"{quoted(name)} is no name for a model",
                 f"It has 1 to {_MAX_NAME} visible characters, and no space at its ends.",
             )
         self.began = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from icgpt.connect import Network
 from icgpt.identity import Identity, load
 from icgpt.network import NetworkInfo
 from icgpt.project import Project
-from icgpt.results import Completion
+from icgpt.results import Completion, FileInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -54,6 +55,14 @@ def with_model(canister: ModelCanister, source: str | Path) -> ModelCanister:
 
     upload(canister, open_checkpoint(str(source)))
     return canister
+
+
+def send(canister: ModelCanister, kind: str, data: bytes) -> FileInfo:
+    """Uploads a file in one chunk, and sets nothing up."""
+    sha256 = hashlib.sha256(data).digest()
+    canister.begin(kind, len(data), sha256)
+    canister.write(kind, 0, data)
+    return canister.commit(kind, sha256)
 
 
 def tiny_config(**changes: Any) -> dict[str, Any]:

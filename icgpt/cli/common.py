@@ -336,8 +336,13 @@ def bytes_text(count: float) -> str:
 
 def model_text(info: ModelInfo, shape: Architecture) -> str:
     """The model of a canister in a few words."""
-    name = f"{info.name}: " if info.name else ""
-    return f"{name}{shape.family}, {count_text(shape.parameters)} parameters in {info.precision}"
+    kind = kind_text(info, shape)
+    return f"{info.name}: {kind}" if info.name else kind
+
+
+def kind_text(info: ModelInfo, shape: Architecture) -> str:
+    """What there is to say of a model beside its name."""
+    return f"{shape.family}, {count_text(shape.parameters)} parameters in {info.precision}"
 
 
 def count_text(count: float) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from icgpt.cli.common import answer, bytes_text, calling_options, count_text, opened
+from icgpt.cli.common import answer, bytes_text, calling_options, kind_text, opened
 from icgpt.cli.help import Command
 from icgpt.results import FileState, ModelInfo
 
@@ -76,7 +76,7 @@ def _model_lines(info: ModelInfo) -> list[tuple[str, str]]:
         *([("name", info.name)] if info.name else []),
         (
             "model",
-            f"{shape.family}, {count_text(shape.parameters)} parameters in {info.precision}: "
+            f"{kind_text(info, shape)}: "
             f"{shape.n_layer} layers, {shape.n_head} heads, {shape.n_embd} wide",
         ),
         (

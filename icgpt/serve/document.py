@@ -44,11 +44,13 @@ class Service(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """The document."""
+        before = self.openapi_schema
         document = super().openapi()
-        known = document["components"]["schemas"]
-        found = models_json_schema(
-            [(one, "serialization") for one in _streamed], ref_template=_PLACE
-        )
-        for name, schema in found[1]["$defs"].items():
-            known.setdefault(name, schema)
+        if document is not before:  # made now, and kept by FastAPI
+            known = document["components"]["schemas"]
+            found = models_json_schema(
+                [(one, "serialization") for one in _streamed], ref_template=_PLACE
+            )
+            for name, schema in found[1]["$defs"].items():
+                known.setdefault(name, schema)
         return document

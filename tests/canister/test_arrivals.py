@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_kit import tiny_config, tiny_tensors, upgrade, with_model, write_model
+from model_kit import send, tiny_config, tiny_tensors, upgrade, with_model, write_model
 from safetensors.numpy import save
 
 from icgpt.client import ModelCanister
@@ -25,13 +25,6 @@ HASH = hashlib.sha256(DATA).digest()
 
 def sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
-
-
-def send(canister: ModelCanister, kind: str, data: bytes) -> FileInfo:
-    """Uploads a file in one chunk."""
-    canister.begin(kind, len(data), sha256(data))
-    canister.write(kind, 0, data)
-    return canister.commit(kind, sha256(data))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from model_kit import tiny_config, upgrade, write_model
+from model_kit import send, tiny_config, upgrade, write_model
 
 from icgpt.checkpoint import open_checkpoint
 from icgpt.checkpoint.model_files import FILE_NAMES
@@ -60,10 +59,7 @@ def test_other_weights_have_no_name_of_their_own_accord(
     upload(canister, open_checkpoint(str(tale)))
     other = write_model(tmp_path / "other", tiny_config(n_layer=2))
     for kind in ("config", "safetensors"):
-        content = (other / FILE_NAMES[kind]).read_bytes()
-        canister.begin(kind, len(content), digest := sha256(content).digest())
-        canister.write(kind, 0, content)
-        canister.commit(kind, digest)
+        send(canister, kind, (other / FILE_NAMES[kind]).read_bytes())
     assert canister.info().name == "tale"
     canister.setup_model()
     assert canister.info().name is None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hands import Hands, packed_files
-from model_kit import tiny_config, tiny_tensors, with_model, write_model
+from model_kit import send, tiny_config, tiny_tensors, with_model, write_model
 
 from icgpt.client import ModelCanister
 from icgpt.errors import CanisterError
@@ -20,13 +20,6 @@ from icgpt.errors import CanisterError
 PRECISIONS = ("f32", "int8", "int16")
 CONFIG = tiny_config(n_layer=2)
 PackedOf = Callable[[str], bytes]
-
-
-def send(canister: ModelCanister, kind: str, data: bytes) -> None:
-    sha256 = hashlib.sha256(data).digest()
-    canister.begin(kind, len(data), sha256)
-    canister.write(kind, 0, data)
-    canister.commit(kind, sha256)
 
 
 def put(canister: ModelCanister, packed: bytes, config: dict[str, Any]) -> None:

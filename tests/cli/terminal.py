@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+CTRL_C = "\x03"
 SECONDS = 60.0  # never waited for unless something is wrong
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x01\x02]")
 _CUT = re.compile(r"(\x1b(\[[0-9;?]*)?|\r)$")
@@ -40,7 +41,7 @@ class Terminal:
         """
         while self._state() in "RD":
             time.sleep(0.01)
-        self.type("\x03")
+        self.type(CTRL_C)
 
     def _state(self) -> str:
         """The letter of proc(5): R where it runs, D where it waits for a disk."""

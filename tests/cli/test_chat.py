@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from cli_kit import Cli, characters
-from terminal import terminal
+from terminal import CTRL_C, terminal
 
 from icgpt.identity import config_dir
 
-CTRL_C, CTRL_D, UP = "\x03", "\x04", "\x1b[A"
+CTRL_D, UP = "\x04", "\x1b[A"
 
 
 def instruct(folder: Path) -> Path:
