@@ -62,8 +62,14 @@ def test_the_page_verifies_receipts(
     }
     with opened_page(chromium, site) as page:
         page.get_by_role("button", name="Verify").click()
-        for file, words in ((saved, "ROMEO:"), (ours, proven.text or "")):
-            assert words in check(page, file, "The receipt holds.").inner_text()
+        for file, prompt, words in (
+            (saved, "ROMEO:", "ROMEO:"),
+            (ours, "JULIET:", proven.text or ""),
+        ):
+            # Waits for this receipt's prompt: that one holds is said of the one before, too.
+            told = check(page, file, prompt).inner_text()
+            assert "The receipt holds." in told
+            assert words in told
         for words, other in changed.items():
             assert other != text
             file = tmp_path / "changed.json"
